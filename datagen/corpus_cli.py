@@ -1,0 +1,50 @@
+"""``l2t corpus``: write a corpus. Today the rendered starter world; importers join here."""
+
+from __future__ import annotations
+
+import argparse
+
+from cluster.errors import UserError
+
+EXAMPLES = """examples:
+  l2t corpus starter --images 1000 --seed 7 --out runs/world
+  l2t corpus starter --images 300 --split test --gold questions --out s3://bucket/world
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Parse the command line and write the corpus; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="l2t corpus", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    sources = parser.add_subparsers(dest="source", required=True)
+    starter = sources.add_parser(
+        "starter",
+        help="the rendered world: pictures with exact annotations, any number, from a seed",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    starter.add_argument("--images", type=int, required=True, help="number of pictures")
+    starter.add_argument("--seed", type=int, default=0, help="another seed gives other pictures (default 0)")
+    starter.add_argument("--split", choices=("train", "validation", "test"), default="train")
+    starter.add_argument(
+        "--gold", default="questions", help="gold instruction sets, comma separated: dense, tasks, questions or none"
+    )
+    starter.add_argument("--name", help="name of the data sets (default starter-<split>)")
+    starter.add_argument("--out", required=True, help="root URI: data sets go to <out>/corpora and <out>/instructions")
+    args = parser.parse_args(argv)
+    if args.images < 1:
+        raise UserError(f"--images {args.images}: a corpus needs at least one picture")
+
+    from datagen.starter.world import GOLD, WorldConfig, write_world
+
+    gold = () if args.gold == "none" else tuple(args.gold.split(","))
+    for name in gold:
+        if name not in GOLD:
+            raise UserError(f"--gold {name}: no such gold set; there are {', '.join(GOLD)}")
+    config = WorldConfig(images=args.images, seed=args.seed, split=args.split, gold=gold)
+    paths = write_world(args.out, config, args.name)
+    print(f"corpus        {paths.corpus}")
+    for name, uri in paths.gold.items():
+        print(f"gold {name:<9}{uri}")
+    return 0
