@@ -37,7 +37,9 @@ def why_import_fails(statement: str, env: dict[str, str] | None = None) -> str:
 
 def remove_unloadable() -> list[str]:
     """Uninstall torchaudio and torchcodec where they are installed and cannot load; returns what was removed."""
-    broken = [name for name in UNLOADABLE if importlib.util.find_spec(name) and why_import_fails(f"import {name}")]
+    broken = [
+        name for name in UNLOADABLE if importlib.util.find_spec(name) and why_import_fails(f"import {name}")
+    ]
     if broken:
         done = subprocess.run(
             [sys.executable, "-m", "pip", "uninstall", "-y", "-q", *broken], capture_output=True, text=True

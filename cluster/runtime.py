@@ -1,0 +1,170 @@
+"""Starting Ray: joins the cluster it is told about, else starts one on this machine, after a look at the machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cluster.errors import UserError
+
+GIB = 1 << 30
+MIN_MEMORY_GIB = 3.0
+MIN_DISK_GIB = 2.0
+# ray.data.llm and Ray Train give every stage a CPU of its own and wait for ever when there are too few: on a small
+# machine the count is of slots, not of cores.
+MIN_LOGICAL_CPUS = 8
+
+ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the default takes a share of the whole memory
+    "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",  # on two cores the default leaves the engine one
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_CONFIGURE_LOGGING": "1",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+LOCAL_ENVIRONMENT = {
+    # Keeps the address 127.0.0.1: without it Ray rewrites it to the host's address and listens for the network.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+}
+
+
+def set_environment() -> None:
+    """Settings every process of a run inherits; what the user has set already stays."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def init_ray(num_cpus: int | None = None) -> Iterator[None]:
+    """Ray for the body of a ``with``.
+
+    With ``RAY_ADDRESS`` set (also inside a submitted job) it joins that cluster; else it starts one that listens on
+    loopback only and ends with the body. Nested use joins what is there.
+
+    Args:
+        num_cpus: logical CPUs of a local cluster; default is the number of cores, at least 8.
+
+    Raises:
+        UserError: the machine cannot run the pipeline, or the cluster does not answer.
+    """
+    set_environment()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if os.environ.get("RAY_ADDRESS"):
+        _join()
+    else:
+        preflight()
+        _start(num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1))
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _join() -> None:
+    import ray
+
+    try:
+        # Bare: inside a submitted job the runtime environment is the submitter's to set.
+        ray.init(log_to_driver=True)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: {error}\n"
+            "Correct it, or unset RAY_ADDRESS to run on this machine."
+        ) from error
+
+
+def _start(num_cpus: int) -> None:
+    for name, value in LOCAL_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    try:
+        ray.init(
+            address="local",
+            num_cpus=num_cpus,
+            include_dashboard=False,
+            log_to_driver=True,
+            _node_ip_address="127.0.0.1",
+        )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UserError(
+            f"Ray did not start on this machine: {error}\nA port or the folder {ray_temp()} may be in use by another "
+            "user; set RAY_TMPDIR to a folder of your own and run again."
+        ) from error
+
+
+def ray_temp() -> Path:
+    """Where a local Ray keeps its sockets and logs."""
+    return Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()) / "ray"
+
+
+def preflight(work_dir: Path | None = None) -> None:
+    """Whether this machine can run the pipeline: CPU, memory, disk.
+
+    Raises:
+        UserError: says what is missing and what to do.
+    """
+    flags = cpu_flags()
+    if flags and "avx2" not in flags:
+        raise UserError(
+            "this CPU has no AVX2 instructions, which the CPU builds of vLLM and torch need. Use a machine from 2013 or "
+            "later; in a virtual machine choose a CPU type that passes them through (for QEMU: -cpu host)."
+        )
+    memory = available_memory()
+    if memory is not None and memory < MIN_MEMORY_GIB * GIB:
+        raise UserError(
+            f"{memory / GIB:.1f} GiB of memory are free and about {MIN_MEMORY_GIB:.0f} GiB are needed for Ray and the "
+            "engine. Close other programs, or raise the memory limit of the container."
+        )
+    for place in (ray_temp().parent, work_dir or Path.cwd()):
+        free = shutil.disk_usage(place).free
+        if free < MIN_DISK_GIB * GIB:
+            raise UserError(
+                f"{free / GIB:.1f} GiB of disk are free at {place} and {MIN_DISK_GIB:.0f} GiB are needed. Free some "
+                "space, or set RAY_TMPDIR (Ray's files) or another root (datasets) to a larger disk."
+            )
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of an x86 CPU under Linux; empty where that cannot be read or the CPU is of another kind."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return next(
+        (frozenset(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), frozenset()
+    )
+
+
+def available_memory() -> int | None:
+    """Bytes a new process can have, the limit of the container included; None where that cannot be read."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        cached = next(
+            int(line.split()[1])
+            for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines()
+            if line.startswith("inactive_file ")
+        )
+    except (OSError, ValueError, StopIteration):  # no cgroup v2, or "max": no limit
+        return free
+    return limit - used + cached if free is None else min(free, limit - used + cached)

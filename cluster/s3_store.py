@@ -1,0 +1,250 @@
+"""Storage on S3 and everything that speaks its protocol.
+
+boto3 moves whole objects, because it offers the conditional put and names its errors; pyarrow's filesystem serves
+readers that want ranges and columns.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import UserError
+from cluster.local_store import Object
+
+if TYPE_CHECKING:
+    from pyarrow.fs import FileSystem
+
+CHUNK = 1 << 20
+ATTEMPTS = 8
+# One PUT keeps an object atomic and is limited to 5 GiB; above this size uploads go in parts, which is atomic too.
+SINGLE_PUT_BYTES = 64 << 20
+MISSING = ("NoSuchKey", "404", "NotFound")
+REFUSED = ("PreconditionFailed", "412")
+CONFLICT = ("ConditionalRequestConflict", "409", "OperationAborted")
+UNSUPPORTED = ("NotImplemented", "501")
+DENIED = ("AccessDenied", "403", "Forbidden", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken")
+SETTINGS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")  # fmt: skip
+_creating = threading.Lock()
+
+
+def s3_store() -> S3Store:
+    """The store of the present environment; clients are made once and shared by all threads."""
+    with _creating:
+        return _store_for(tuple(os.environ.get(name) for name in SETTINGS))
+
+
+@lru_cache(maxsize=8)
+def _store_for(settings: tuple[str | None, ...]) -> S3Store:
+    return S3Store()
+
+
+def endpoint() -> str | None:
+    """The endpoint the environment names, None for AWS itself."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+class S3Store:
+    """``bucket/key`` paths on the store that the environment names."""
+
+    def __init__(self) -> None:
+        import boto3
+        from botocore.config import Config
+
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+        self._region = region or ("us-east-1" if endpoint() else None)
+        self._endpoint = endpoint()
+        style = {"addressing_style": "path"} if self._endpoint else {}
+        self._client = boto3.session.Session().client(
+            "s3",
+            endpoint_url=self._endpoint,
+            region_name=self._region,
+            config=Config(
+                retries={"mode": "standard", "max_attempts": ATTEMPTS},
+                connect_timeout=10,
+                read_timeout=60,
+                max_pool_connections=32,
+                s3=style,
+            ),
+        )
+
+    def exists(self, path: str) -> bool:
+        bucket, key = split(path)
+        with self._explained(path):
+            return self._code(lambda: self._client.head_object(Bucket=bucket, Key=key), MISSING) is None
+
+    def read(self, path: str) -> bytes:
+        return b"".join(self.chunks(path))
+
+    def chunks(self, path: str) -> Iterator[bytes]:
+        """Bytes of an object; an answer that breaks off is continued where it stopped, of the same version."""
+        from botocore.exceptions import HTTPClientError, ResponseStreamingError
+
+        bucket, key = split(path)
+        done, etag = 0, None
+        with self._explained(path):
+            for attempt in range(ATTEMPTS):
+                resume = {"Range": f"bytes={done}-", "IfMatch": etag} if done and etag else {}
+                answer = self._client.get_object(Bucket=bucket, Key=key, **resume)
+                etag = answer["ETag"]
+                try:
+                    for chunk in answer["Body"].iter_chunks(CHUNK):
+                        done += len(chunk)
+                        yield chunk
+                    return
+                except (ResponseStreamingError, HTTPClientError):
+                    if attempt + 1 == ATTEMPTS:
+                        raise
+                    time.sleep(0.1 * 2**attempt)
+
+    def write(self, path: str, data: bytes) -> None:
+        bucket, key = split(path)
+        with self._explained(path):
+            self._client.put_object(Bucket=bucket, Key=key, Body=data)
+
+    def put_if_absent(self, path: str, data: bytes) -> bool:
+        bucket, key = split(path)
+
+        def put(**condition: str) -> str | None:
+            answers = (*REFUSED, *CONFLICT, *UNSUPPORTED)
+            return self._code(
+                lambda: self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition), answers
+            )
+
+        with self._explained(path):
+            for attempt in range(ATTEMPTS):
+                refusal = put(IfNoneMatch="*")
+                if refusal is None:
+                    return True
+                if refusal in UNSUPPORTED:
+                    # No condition on this store: look, then write. `probe_conditional_put` says so at the start.
+                    if self.exists(path):
+                        return self.read(path) == data
+                    put()
+                    return self.read(path) == data
+                if self.exists(path):
+                    return self.read(path) == data
+                time.sleep(0.05 * 2**attempt)  # a conflict with a writer that has not finished yet
+        raise UserError(f"s3://{path}: another writer keeps this object busy; run the command again")
+
+    def delete(self, path: str) -> None:
+        bucket, key = split(path)
+        with self._explained(path):
+            self._client.delete_object(Bucket=bucket, Key=key)
+
+    def list(self, path: str) -> list[Object]:
+        bucket, key = split(path)
+        found = []
+        with self._explained(path):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=f"{key}/" if key else ""
+            )
+            for page in pages:
+                for item in page.get("Contents", []):
+                    found.append(
+                        Object(f"{bucket}/{item['Key']}", item["Size"], item["LastModified"].timestamp())
+                    )
+        return found
+
+    def download(self, path: str, local: Path) -> None:
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with open(local, "wb") as file:
+            for chunk in self.chunks(path):
+                file.write(chunk)
+
+    def upload(self, local: Path, path: str) -> None:
+        if local.stat().st_size <= SINGLE_PUT_BYTES:
+            self.write(path, local.read_bytes())
+            return
+        bucket, key = split(path)
+        with self._explained(path):
+            self._client.upload_file(str(local), bucket, key)
+
+    def abort_uploads(self, path: str, grace_seconds: float) -> int:
+        bucket, key = split(path)
+        aborted = 0
+        with self._explained(path):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=key)
+            for upload in [upload for page in pages for upload in page.get("Uploads", [])]:
+                if time.time() - upload["Initiated"].timestamp() >= grace_seconds:
+                    self._client.abort_multipart_upload(
+                        Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    aborted += 1
+        return aborted
+
+    def filesystem(self) -> FileSystem:
+        from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
+
+        # Without a strategy pyarrow gives up after three refusals of a busy store.
+        return S3FileSystem(
+            endpoint_override=self._endpoint,
+            region=self._region,
+            retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        )
+
+    @staticmethod
+    def _code(call: Any, expected: tuple[str, ...]) -> str | None:
+        """None when ``call`` succeeds, its error code when that is one of the expected ones."""
+        from botocore.exceptions import ClientError
+
+        try:
+            call()
+        except ClientError as error:
+            code = error.response["Error"].get("Code", "")
+            if code in expected:
+                return code
+            raise
+        return None
+
+    @contextmanager
+    def _explained(self, path: str) -> Iterator[None]:
+        """Turns what the store or its client says into what a person can do."""
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            EndpointConnectionError,
+            NoCredentialsError,
+        )
+
+        uri, where = f"s3://{path}", self._endpoint or "AWS"
+        try:
+            yield
+        except ClientError as error:
+            code = error.response["Error"].get("Code", "")
+            said = error.response["Error"].get("Message", "") or code
+            if code == "NoSuchBucket":
+                raise UserError(
+                    f"{uri}: there is no bucket {path.split('/')[0]!r} at {where}. Create it, or correct the name."
+                ) from error
+            if code in MISSING:
+                raise UserError(f"{uri}: no such object at {where}. Check the path.") from error
+            if code in DENIED:
+                raise UserError(
+                    f"{uri}: {where} refuses access ({said}). Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
+                    "that this account may read and write the bucket."
+                ) from error
+            raise UserError(f"{uri}: {where} answered {code}: {said}") from error
+        except NoCredentialsError as error:
+            raise UserError(
+                f"{uri}: no credentials. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE)."
+            ) from error
+        except EndpointConnectionError as error:
+            raise UserError(
+                f"{uri}: nothing answers at {where}. Check AWS_ENDPOINT_URL and that the store is running."
+            ) from error
+        except BotoCoreError as error:
+            raise UserError(f"{uri}: no good answer from {where}: {error}") from error
+
+
+def split(path: str) -> tuple[str, str]:
+    """``bucket/a/b`` as ``("bucket", "a/b")``."""
+    bucket, _, key = path.partition("/")
+    return bucket, key
