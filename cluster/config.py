@@ -48,8 +48,9 @@ def load_config(
         defaults: values from code, weakest of all; nested like the YAML.
 
     Raises:
-        UserError: unknown preset or key (with the nearest neighbour), unreadable YAML, or a value of the wrong type;
-            the message names the file or the command line.
+        UserError: unknown preset or key (with the nearest neighbour), unreadable YAML, or a value of the
+        wrong
+            type; the message names the file or the command line.
     """
     layers: list[tuple[str, dict[str, Any]]] = [("defaults in code", defaults or {})]
     if preset is not None:
@@ -87,7 +88,7 @@ def find_preset(presets_dir: Path, preset: str) -> Path:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping (anchors and ``<<`` merges work, tags that build objects do not); an empty file is ``{}``."""
+    """A YAML mapping; anchors and ``<<`` merges work, tags that build objects do not; an empty file is {}."""
     try:
         values = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
@@ -129,7 +130,7 @@ def _yaml_value(text: str) -> Any:
 
 
 def check_keys(cls: type[BaseModel], values: dict[str, Any], origin: str, prefix: str = "") -> None:
-    """Every key of ``values`` is a field of ``cls``, all the way down; wrong types are left for pydantic to report.
+    """Every key of ``values`` is a field of ``cls``, all the way down; wrong types are pydantic's to report.
 
     Raises:
         UserError: names ``origin``, the full key path and the nearest known key.
@@ -150,7 +151,7 @@ def check_keys(cls: type[BaseModel], values: dict[str, Any], origin: str, prefix
 
 
 def _check_value(annotation: Any, value: Any, origin: str, path: str) -> None:
-    """Check the keys of every group in ``value`` against the models that ``annotation`` holds at that place."""
+    """Check the keys of every group in ``value`` against the models that ``annotation`` holds there."""
     kind, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         if isinstance(value, dict):

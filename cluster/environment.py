@@ -1,10 +1,10 @@
 """Repairs an installed environment where the package index hands out builds that do not fit each other.
 
-``make setup`` runs ``python -m cluster.environment --fix`` after every installation; run again, it finds nothing to do.
-Two repairs, each only where a real import shows the need:
+``make setup`` runs ``python -m cluster.environment --fix`` after every installation; run again, it finds
+nothing to do. Two repairs, each only where a real import shows the need:
 
-* torchaudio and torchcodec come with the CPU distribution of vLLM, cannot load beside CPU torch, and then break
-  ``import transformers``. Nothing here uses them, so they are uninstalled.
+* torchaudio and torchcodec come with the CPU distribution of vLLM, cannot load beside CPU torch, and then
+  break ``import transformers``. Nothing here uses them, so they are uninstalled.
 * torchvision beside a torch it was not built for gets the import hook of `cluster.torchvision_hook`.
 """
 
@@ -36,7 +36,7 @@ def why_import_fails(statement: str, env: dict[str, str] | None = None) -> str:
 
 
 def remove_unloadable() -> list[str]:
-    """Uninstall torchaudio and torchcodec where they are installed and cannot load; returns what was removed."""
+    """Uninstall torchaudio and torchcodec where they cannot load; returns what was removed."""
     broken = [
         name for name in UNLOADABLE if importlib.util.find_spec(name) and why_import_fails(f"import {name}")
     ]
@@ -71,7 +71,8 @@ def fit_torchvision(site_packages: Path) -> str:
     reason = why_import_fails("import torchvision")
     if reason:
         raise UserError(
-            f"torchvision does not import beside the installed torch, even with its operators declared: {reason}\n"
+            "torchvision does not import beside the installed torch, even with its operators declared: "
+            f"{reason}\n"
             "Install the pair that pyproject.toml names: pip install -e '.[cpu]' (or '.[gpu]')"
         )
     return f"torchvision: built for another torch, import hook in {module}"
@@ -87,7 +88,7 @@ def fix() -> list[str]:
     """Do every repair; returns one line each for the person who watches.
 
     Raises:
-        UserError: the environment still cannot import what the pipeline needs; the message says what to install.
+        UserError: the pipeline still cannot be imported; the message says what to install.
     """
     if sys.prefix == sys.base_prefix:
         raise UserError(

@@ -66,7 +66,8 @@ class LocalStore:
         return self._create_exclusively(path, data)
 
     def _create_exclusively(self, path: str, data: bytes) -> bool:
-        """For file systems without hard links; a kill in the middle leaves a part of a file, which readers refuse."""
+        """For file systems without hard links; a kill in the middle leaves half a file, which readers
+        refuse."""
         with _explained(path):
             try:
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -121,7 +122,7 @@ class LocalStore:
 
 
 def _write_through(path: str, data: bytes) -> None:
-    """To the disk, not only to its cache: a commit record must not outlive the part it names when power fails."""
+    """Write past the cache: a commit record must not outlive the part it names when power fails."""
     with open(path, "wb") as file:
         file.write(data)
         file.flush()

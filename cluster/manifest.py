@@ -1,7 +1,7 @@
 """What a dataset says about itself: its plan before the work, its manifest after it (contract 1).
 
-The manifest alone makes a dataset. It names the exact parts with their sha256, so a reader never lists a folder and
-never sees what a killed or duplicate worker left behind.
+The manifest alone makes a dataset. It names the exact parts with their sha256, so a reader never lists a
+folder and never sees what a killed or duplicate worker left behind.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ class Part(Config):
 class ShardEntry(Config):
     """A finished shard; also the shape of its commit record.
 
-    ``counts`` adds up over terminal states to the rows of all streams; ``inputs`` is how many rows or drafts were
-    started, where the producer counts them itself; ``seconds`` is the worker's time.
+    ``counts`` adds up over terminal states to the rows of all streams; ``inputs`` is how many rows or drafts
+    were started, where the producer counts them itself; ``seconds`` is the worker's time.
     """
 
     index: int
     parts: dict[str, Part]
-    counts: dict[str, int] = {}
-    tokens: dict[str, int] = {}
+    counts: dict[str, int] = Field(default_factory=dict)
+    tokens: dict[str, int] = Field(default_factory=dict)
     seconds: float = 0.0
     inputs: int | None = None
 
@@ -59,9 +59,9 @@ class ShardEntry(Config):
 class Totals(Config):
     """Sums over all shards; ``rows`` by stream."""
 
-    rows: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    tokens: dict[str, int] = {}
+    rows: dict[str, int] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    tokens: dict[str, int] = Field(default_factory=dict)
     seconds: float = 0.0
     bytes: int = 0
 
@@ -73,13 +73,13 @@ class Provenance(Config):
     kind: Kind
     name: str
     parents: tuple[Parent, ...] = ()
-    config: dict[str, Any] = {}
+    config: dict[str, Any] = Field(default_factory=dict)
     config_hash: str
     code_version: str
     created: str = Field(description="ISO 8601, UTC")
-    seeds: dict[str, Any] = {}
-    prompt_versions: dict[str, Any] = {}
-    models: dict[str, Any] = {}
+    seeds: dict[str, Any] = Field(default_factory=dict)
+    prompt_versions: dict[str, Any] = Field(default_factory=dict)
+    models: dict[str, Any] = Field(default_factory=dict)
 
 
 class Plan(Provenance):
@@ -178,9 +178,9 @@ def to_json(value: Config) -> bytes:
 
 def totals(shards: tuple[ShardEntry, ...]) -> Totals:
     """Sums over shards."""
-    rows: dict[str, int] = {}
-    counts: dict[str, int] = {}
-    tokens: dict[str, int] = {}
+    rows: dict[str, int] = Field(default_factory=dict)
+    counts: dict[str, int] = Field(default_factory=dict)
+    tokens: dict[str, int] = Field(default_factory=dict)
     for shard in shards:
         _add(rows, {stream: part.rows for stream, part in shard.parts.items()})
         _add(counts, shard.counts)

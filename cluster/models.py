@@ -10,8 +10,8 @@ from cluster import storage
 from cluster.errors import UserError
 
 CHECKOUT = Path(__file__).parent.parent
-# The starter's weights come with the checkout: `model` is trained on the instructions of the starter world, `base`
-# is its state after the connector stage.
+# The starter's weights come with the checkout: `model` is trained on the instructions of the starter world,
+# `base` is its state after the connector stage.
 STARTERS = {"starter": CHECKOUT / "train/starter/model", "starter-base": CHECKOUT / "train/starter/base"}
 
 
@@ -19,8 +19,8 @@ def resolve_model(name: str) -> str:
     """What ``from_pretrained`` and vLLM take for ``name``.
 
     Args:
-        name: ``starter`` or ``starter-base``; a folder in Hugging Face layout; ``s3://…`` of one, which is downloaded
-            to ``~/.cache/l2t/models`` once; or a name on the hub, which is returned as it is.
+        name: ``starter`` or ``starter-base``; a folder in Hugging Face layout; ``s3://…`` of one, which is
+            downloaded to ``~/.cache/l2t/models`` once; or a name on the hub, which is returned as it is.
 
     Raises:
         UserError: a path or URI where there is no model.
@@ -44,14 +44,14 @@ def resolve_model(name: str) -> str:
 def _checked(path: Path, name: str) -> Path:
     if not (path / "config.json").is_file():
         raise UserError(
-            f"{name}: {path} holds no config.json, so it is not a model. A checkpoint of `l2t train` keeps its model in "
-            "the folder `model`."
+            f"{name}: {path} holds no config.json, so it is not a model. A checkpoint of `l2t train` keeps "
+            "its model in the folder `model`."
         )
     return path
 
 
 def _downloaded(uri: str) -> Path:
-    """A local copy, keyed by what is there now (names, sizes, times), so that a replaced model is fetched anew."""
+    """A local copy, keyed by names, sizes and times, so that a replaced model is fetched anew."""
     objects = sorted(storage.list_objects(uri))
     if not any(found.uri == storage.join(uri, "config.json") for found in objects):
         raise UserError(f"{uri}: holds no config.json, so it is not a model. Check the path.")

@@ -14,7 +14,8 @@ class Progress:
     """Counts work done, with rate and expected time left.
 
     On a terminal it is a tqdm bar; in logs one line every five seconds, such as
-    ``datagen 120/600 rows  41.2 rows/s  ETA 0:12``. Use it as a context manager so that the last state is shown.
+    ``datagen 120/600 rows  41.2 rows/s  ETA 0:12``. Use it as a context manager: the end shows
+    the last state.
 
     Args:
         total: units expected, or None where nobody knows.

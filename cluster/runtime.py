@@ -1,4 +1,4 @@
-"""Starting Ray: joins the cluster it is told about, else starts one on this machine, after a look at the machine."""
+"""Starting Ray: join the cluster the environment names, else start one here after a look at the machine."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from cluster.errors import UserError
 GIB = 1 << 30
 MIN_MEMORY_GIB = 3.0
 MIN_DISK_GIB = 2.0
-# ray.data.llm and Ray Train give every stage a CPU of its own and wait for ever when there are too few: on a small
-# machine the count is of slots, not of cores.
+# ray.data.llm and Ray Train give every stage a CPU of its own and wait for ever when there are too few: on a
+# small machine the count is of slots, not of cores.
 MIN_LOGICAL_CPUS = 8
 
 ENVIRONMENT = {
@@ -30,7 +30,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 LOCAL_ENVIRONMENT = {
-    # Keeps the address 127.0.0.1: without it Ray rewrites it to the host's address and listens for the network.
+    # Keeps 127.0.0.1: without it Ray rewrites that to the host's address and listens for the network.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
@@ -48,8 +48,8 @@ def set_environment() -> None:
 def init_ray(num_cpus: int | None = None) -> Iterator[None]:
     """Ray for the body of a ``with``.
 
-    With ``RAY_ADDRESS`` set (also inside a submitted job) it joins that cluster; else it starts one that listens on
-    loopback only and ends with the body. Nested use joins what is there.
+    With ``RAY_ADDRESS`` set (also inside a submitted job) it joins that cluster; else it starts one that
+    listens on loopback only and ends with the body. Nested use joins what is there.
 
     Args:
         num_cpus: logical CPUs of a local cluster; default is the number of cores, at least 8.
@@ -102,8 +102,8 @@ def _start(num_cpus: int) -> None:
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UserError(
-            f"Ray did not start on this machine: {error}\nA port or the folder {ray_temp()} may be in use by another "
-            "user; set RAY_TMPDIR to a folder of your own and run again."
+            f"Ray did not start on this machine: {error}\nA port or the folder {ray_temp()} may be in use by "
+            "another user; set RAY_TMPDIR to a folder of your own and run again."
         ) from error
 
 
@@ -121,26 +121,28 @@ def preflight(work_dir: Path | None = None) -> None:
     flags = cpu_flags()
     if flags and "avx2" not in flags:
         raise UserError(
-            "this CPU has no AVX2 instructions, which the CPU builds of vLLM and torch need. Use a machine from 2013 or "
-            "later; in a virtual machine choose a CPU type that passes them through (for QEMU: -cpu host)."
+            "this CPU has no AVX2 instructions, which the CPU builds of vLLM and torch need. Use a machine "
+            "from 2013 or later; in a virtual machine choose a CPU type that passes them through (for QEMU: "
+            "-cpu host)."
         )
     memory = available_memory()
     if memory is not None and memory < MIN_MEMORY_GIB * GIB:
         raise UserError(
-            f"{memory / GIB:.1f} GiB of memory are free and about {MIN_MEMORY_GIB:.0f} GiB are needed for Ray and the "
-            "engine. Close other programs, or raise the memory limit of the container."
+            f"{memory / GIB:.1f} GiB of memory are free and about {MIN_MEMORY_GIB:.0f} GiB are needed for "
+            "Ray and the engine. Close other programs, or raise the memory limit of the container."
         )
     for place in (ray_temp().parent, work_dir or Path.cwd()):
         free = shutil.disk_usage(place).free
         if free < MIN_DISK_GIB * GIB:
             raise UserError(
-                f"{free / GIB:.1f} GiB of disk are free at {place} and {MIN_DISK_GIB:.0f} GiB are needed. Free some "
-                "space, or set RAY_TMPDIR (Ray's files) or another root (datasets) to a larger disk."
+                f"{free / GIB:.1f} GiB of disk are free at {place} and {MIN_DISK_GIB:.0f} GiB are needed. "
+                "Free some space, or set RAY_TMPDIR (Ray's files) or another root (datasets) to a larger "
+                "disk."
             )
 
 
 def cpu_flags() -> frozenset[str]:
-    """Instruction sets of an x86 CPU under Linux; empty where that cannot be read or the CPU is of another kind."""
+    """Instruction sets of an x86 CPU under Linux; empty where they cannot be read or the kind is another."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

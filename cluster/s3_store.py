@@ -1,7 +1,7 @@
 """Storage on S3 and everything that speaks its protocol.
 
-boto3 moves whole objects, because it offers the conditional put and names its errors; pyarrow's filesystem serves
-readers that want ranges and columns.
+boto3 moves whole objects, because it offers the conditional put and names its errors; pyarrow's filesystem
+serves readers that want ranges and columns.
 """
 
 from __future__ import annotations
@@ -23,15 +23,24 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 ATTEMPTS = 8
-# One PUT keeps an object atomic and is limited to 5 GiB; above this size uploads go in parts, which is atomic too.
+# One PUT is atomic and limited to 5 GiB; above this size uploads go in parts, which appear together too.
 SINGLE_PUT_BYTES = 64 << 20
 MISSING = ("NoSuchKey", "404", "NotFound")
 REFUSED = ("PreconditionFailed", "412")
 CONFLICT = ("ConditionalRequestConflict", "409", "OperationAborted")
 UNSUPPORTED = ("NotImplemented", "501")
 DENIED = ("AccessDenied", "403", "Forbidden", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken")
-SETTINGS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")  # fmt: skip
+# What tells one account or endpoint from another; a change of any gets a client of its own.
+SETTINGS = (
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT_URL",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+)
 _creating = threading.Lock()
 
 
@@ -84,14 +93,15 @@ class S3Store:
         return b"".join(self.chunks(path))
 
     def chunks(self, path: str) -> Iterator[bytes]:
-        """Bytes of an object; an answer that breaks off is continued where it stopped, of the same version."""
+        """Bytes of an object; an answer that breaks off is continued where it stopped, in the same
+        version."""
         from botocore.exceptions import HTTPClientError, ResponseStreamingError
 
         bucket, key = split(path)
         done, etag = 0, None
         with self._explained(path):
             for attempt in range(ATTEMPTS):
-                resume = {"Range": f"bytes={done}-", "IfMatch": etag} if done and etag else {}
+                resume: dict[str, str] = {"Range": f"bytes={done}-", "IfMatch": etag} if done and etag else {}
                 answer = self._client.get_object(Bucket=bucket, Key=key, **resume)
                 etag = answer["ETag"]
                 try:
@@ -124,7 +134,7 @@ class S3Store:
                 if refusal is None:
                     return True
                 if refusal in UNSUPPORTED:
-                    # No condition on this store: look, then write. `probe_conditional_put` says so at the start.
+                    # No condition on this store: look, then write; `probe_conditional_put` tells the user.
                     if self.exists(path):
                         return self.read(path) == data
                     put()
@@ -222,14 +232,15 @@ class S3Store:
             said = error.response["Error"].get("Message", "") or code
             if code == "NoSuchBucket":
                 raise UserError(
-                    f"{uri}: there is no bucket {path.split('/')[0]!r} at {where}. Create it, or correct the name."
+                    f"{uri}: there is no bucket {path.split('/')[0]!r} at {where}. Create it, or correct its "
+                    "name."
                 ) from error
             if code in MISSING:
                 raise UserError(f"{uri}: no such object at {where}. Check the path.") from error
             if code in DENIED:
                 raise UserError(
-                    f"{uri}: {where} refuses access ({said}). Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and "
-                    "that this account may read and write the bucket."
+                    f"{uri}: {where} refuses access ({said}). Check AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY, and that this account may read and write the bucket."
                 ) from error
             raise UserError(f"{uri}: {where} answered {code}: {said}") from error
         except NoCredentialsError as error:

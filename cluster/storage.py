@@ -1,10 +1,11 @@
-"""Objects by URI: a plain path or ``file://`` on this machine, ``s3://bucket/key`` on any S3-compatible store.
+"""Objects by URI: a path or ``file://`` on this machine, ``s3://bucket/key`` on any S3-compatible store.
 
-Endpoint, region and credentials come from the environment as in every AWS tool (``AWS_ENDPOINT_URL``, ``AWS_REGION``,
-``AWS_ACCESS_KEY_ID`` …) and from nowhere else, so that none of them is ever stored with an output.
+Endpoint, region and credentials come from the environment as in every AWS tool (``AWS_ENDPOINT_URL``,
+``AWS_REGION``, ``AWS_ACCESS_KEY_ID`` …) and from nowhere else, so that none of them is ever stored with an
+output.
 
-Objects are written whole or not at all: a reader never sees half of one, whatever kills the writer. `put_if_absent` is
-the one primitive that the commit protocol of `cluster.datasets` stands on.
+Objects are written whole or not at all: a reader never sees half of one, whatever kills the writer.
+`put_if_absent` is the one primitive that the commit protocol of `cluster.datasets` stands on.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -77,8 +78,8 @@ def _open(uri: str) -> tuple[Store, str, str]:
             raise UserError(f"{uri}: a bucket is missing; write s3://bucket/path")
         return s3_store(), rest.rstrip("/"), "s3://"
     raise UserError(
-        f"{uri}: storage of kind {scheme!r} is not known; use a path, file:// or s3:// (with AWS_ENDPOINT_URL any "
-        "S3-compatible store, Google Cloud Storage among them)"
+        f"{uri}: storage of kind {scheme!r} is not known; use a path, file:// or s3:// (with "
+        "AWS_ENDPOINT_URL any S3-compatible store, Google Cloud Storage among them)"
     )
 
 
@@ -122,8 +123,8 @@ def put_if_absent(uri: str, data: bytes) -> bool:
     """Create an object unless there is one.
 
     Returns:
-        True when the object holds ``data`` because of us. A refusal is doubted, because a store may have kept our
-        bytes and lost its answer: what is there is read back, and equal bytes count as ours.
+        True when the object holds ``data`` because of us. A refusal is doubted, because a store may have kept
+        our bytes and lost its answer: what is there is read back, and equal bytes count as ours.
     """
     store, path, _ = _open(uri)
     return store.put_if_absent(path, data)
@@ -136,7 +137,7 @@ def delete(uri: str) -> None:
 
 
 def list_objects(uri: str) -> list[Object]:
-    """Everything below ``uri`` with size and age, for collecting garbage. Readers follow manifests and never list."""
+    """Everything below ``uri`` with size and age, for collecting garbage; readers never list."""
     store, path, prefix = _open(uri)
     return [Object(prefix + found.uri, found.size, found.modified) for found in store.list(path)]
 
@@ -204,8 +205,8 @@ def download_dir(uri: str, local: Path) -> Path:
 
 
 def upload_dir(local: Path, uri: str) -> None:
-    """Copy the files of a folder to ``uri``. Each file appears whole; a marker for the folder is the caller's to write
-    afterwards (a checkpoint's ``done.json``)."""
+    """Copy the files of a folder to ``uri``. Each file appears whole; a marker for the folder is the caller's
+    to write afterwards (a checkpoint's ``done.json``)."""
     if not local.is_dir():
         raise UserError(f"{local}: no such folder")
     store, path, _ = _open(uri)
@@ -213,6 +214,6 @@ def upload_dir(local: Path, uri: str) -> None:
     _each(names, lambda name: store.upload(local / name, join(path, name)))
 
 
-def _each(names: Iterable[str], work: object) -> None:
+def _each(names: Iterable[str], work: Callable[[str], None]) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(work, names))  # type: ignore[call-overload]
+        list(pool.map(work, names))

@@ -1,12 +1,14 @@
 """Makes ``import torchvision`` work next to a torch build it was not compiled for.
 
-torchvision from PyPI is linked to CUDA. Beside CPU torch its shared library does not load, the operators it would
-register stay unknown, and ``import torchvision`` dies with ``operator torchvision::nms does not exist``, although
-everything used here (the transforms) is plain Python. Declaring the two schemas first is enough.
+torchvision from PyPI is linked to CUDA. Beside CPU torch its shared library does not load, the operators it
+would register stay unknown, and ``import torchvision`` dies with ``operator torchvision::nms does not
+exist``, although everything used here (the transforms) is plain Python. Declaring the two schemas first is
+enough.
 
-`cluster.environment` copies this file into site-packages as ``_l2t_torchvision_hook.py`` with a ``.pth`` beside it,
-so it reaches every process of the environment: vLLM and Ray import torchvision in subprocesses of their own. It is
-therefore self-contained and costs nothing until torchvision is really executed (``find_spec`` alone is free).
+`cluster.environment` copies this file into site-packages as ``_l2t_torchvision_hook.py`` with a ``.pth``
+beside it, so it reaches every process of the environment: vLLM and Ray import torchvision in subprocesses of
+their own. It is therefore self-contained and costs nothing until torchvision is really executed
+(``find_spec`` alone is free).
 """
 
 from __future__ import annotations
