@@ -87,7 +87,7 @@ def run(name: str, argv: list[str]) -> int:
         import difflib
 
         near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise UserError(f"unknown command {name!r}{hint} Commands: {', '.join(COMMANDS)}")
     module = COMMANDS[name].module
     if importlib.util.find_spec(module) is None:

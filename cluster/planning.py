@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,6 +16,7 @@ from cluster.manifest import Kind, Parent, Plan, code_version, manifest_hash, re
 
 CHANGES_SHOWN = 4
 log = logging.getLogger(__name__)
+_probed: dict[str, bool] = {}
 
 
 def plan_dataset(
@@ -76,22 +76,18 @@ def now() -> str:
 
 
 def _probe(uri: str) -> bool:
-    sound = _probe_once(uri.rsplit("/", 1)[0] if "/" in uri.partition("://")[2] or "://" not in uri else uri)
-    if not sound:
-        log.warning(
-            "The store of %s does not promise that exactly one of several writers creates an object "
-            "(conditional "
-            "put, If-None-Match: *). Results stay exact as long as one driver at a time runs for a dataset: "
-            "two "
-            "at once could flip each other's commit records until the manifest is frozen.",
-            uri,
-        )
-    return sound
-
-
-@lru_cache(maxsize=64)
-def _probe_once(folder: str) -> bool:
-    return storage.probe_conditional_put(folder)
+    """Whether the store keeps conditional puts; asked once per bucket and process, and said aloud when not."""
+    bucket = "/".join(uri.split("/")[:3]) if "://" in uri else "this machine"
+    if bucket not in _probed:
+        _probed[bucket] = storage.probe_conditional_put(uri)
+        if not _probed[bucket]:
+            log.warning(
+                "%s does not promise that exactly one of several writers creates an object (conditional put, "
+                "If-None-Match: *). Results stay exact as long as one driver at a time runs for a dataset: two "
+                "at once could flip each other's commit records until the manifest is frozen.",
+                bucket,
+            )
+    return _probed[bucket]
 
 
 def _changes(there: Plan, here: Plan) -> list[str]:
@@ -123,7 +119,6 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _delete_command(uri: str) -> str:
-    remove = (
-        f"aws s3 rm --recursive {uri}" if uri.startswith("s3://") else "rm -r " + uri.removeprefix("file://")
+    return (
+        f"aws s3 rm --recursive {uri}" if uri.startswith("s3://") else f"rm -r {uri.removeprefix('file://')}"
     )
-    return remove

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,22 +27,26 @@ ENVIRONMENT = {
     "VLLM_CONFIGURE_LOGGING": "1",
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone in tasks without a GPU
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # `cluster.progress` shows one line for all of it
     "TOKENIZERS_PARALLELISM": "false",
 }
 LOCAL_ENVIRONMENT = {
     # Keeps 127.0.0.1: without it Ray rewrites that to the host's address and listens for the network.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AUTH_MODE": "disabled",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
 }
 
 
-def set_environment() -> None:
-    """Settings every process of a run inherits; what the user has set already stays."""
-    for name, value in ENVIRONMENT.items():
+def set_environment(*, local: bool) -> None:
+    """Settings every process of a run inherits; what the user has set already stays.
+
+    Ray reads some of them while it is imported, so this comes before. ``local`` is for a cluster of our own.
+    """
+    for name, value in {**ENVIRONMENT, **(LOCAL_ENVIRONMENT if local else {})}.items():
         os.environ.setdefault(name, value)
+    if local and (constants := sys.modules.get("ray._private.ray_constants")):
+        # Imported before us, with the other answer; its children read the environment, and both must agree.
+        vars(constants)["ENABLE_RAY_CLUSTER"] = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"
 
 
 @contextmanager
@@ -57,14 +62,15 @@ def init_ray(num_cpus: int | None = None) -> Iterator[None]:
     Raises:
         UserError: the machine cannot run the pipeline, or the cluster does not answer.
     """
-    set_environment()
+    address = os.environ.get("RAY_ADDRESS")
+    set_environment(local=address is None)
     import ray
 
     if ray.is_initialized():
         yield
         return
-    if os.environ.get("RAY_ADDRESS"):
-        _join()
+    if address:
+        _join(address)
     else:
         preflight()
         _start(num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1))
@@ -74,22 +80,20 @@ def init_ray(num_cpus: int | None = None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _join() -> None:
+def _join(address: str) -> None:
     import ray
 
     try:
         # Bare: inside a submitted job the runtime environment is the submitter's to set.
-        ray.init(log_to_driver=True)
+        ray.init(log_to_driver=True, logging_level="WARNING")
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: {error}\n"
+            f"no Ray cluster answers at RAY_ADDRESS={address}: {error}\n"
             "Correct it, or unset RAY_ADDRESS to run on this machine."
         ) from error
 
 
 def _start(num_cpus: int) -> None:
-    for name, value in LOCAL_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
     import ray
 
     try:
@@ -98,6 +102,7 @@ def _start(num_cpus: int) -> None:
             num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=True,
+            logging_level="WARNING",
             _node_ip_address="127.0.0.1",
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
