@@ -178,9 +178,9 @@ def to_json(value: Config) -> bytes:
 
 def totals(shards: tuple[ShardEntry, ...]) -> Totals:
     """Sums over shards."""
-    rows: dict[str, int] = Field(default_factory=dict)
-    counts: dict[str, int] = Field(default_factory=dict)
-    tokens: dict[str, int] = Field(default_factory=dict)
+    rows: dict[str, int] = {}
+    counts: dict[str, int] = {}
+    tokens: dict[str, int] = {}
     for shard in shards:
         _add(rows, {stream: part.rows for stream, part in shard.parts.items()})
         _add(counts, shard.counts)
