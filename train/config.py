@@ -1,0 +1,181 @@
+"""What a training run is: every knob of the three stages, strict and stored with the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cluster.config import Config
+
+PRESETS = Path(__file__).parent / "presets"
+
+Mode = Literal["vit", "l2t_all", "l2t_no_system", "l2t"]
+Stage = Literal["tower", "pretrain", "finetune"]
+Module = Literal["vision_tower", "connector", "language_model"]
+
+
+class DataSource(Config):
+    """One data set of the mixture: images from ``corpus``, conversations from ``instructions``."""
+
+    corpus: str | None = Field(None, description="URI of the corpus; None where every row is text only")
+    instructions: str | None = Field(None, description="URI of the instruction set; None in stage tower")
+    weight: float = Field(1.0, gt=0, description="passes over the rows per epoch; 0.5 takes half of them")
+    kinds: tuple[str, ...] | None = Field(None, description="keep only these kinds of conversation")
+
+
+class ModelShape(Config):
+    """A new small LLaVA: SigLIP-style tower, two-layer MLP, Qwen2-style language model with tied embeddings."""
+
+    image_size: int = 64
+    patch_size: int = 16
+    vision_hidden: int = 128
+    vision_layers: int = 3
+    vision_heads: int = 4
+    vision_intermediate: int = 384
+    text_hidden: int = 192
+    text_layers: int = 4
+    text_heads: int = Field(
+        6, description="head size (hidden / heads) must be one that vLLM's CPU attention has: 32, 64"
+    )
+    text_kv_heads: int = 6
+    text_intermediate: int = 512
+    vocab_size: int = Field(1024, description="upper bound: BPE merges stop when the text has no more pairs")
+    max_positions: int = 1024
+
+
+class LearningRates(Config):
+    """Peak rates; 0 freezes the module."""
+
+    vision_tower: float = Field(0.0, ge=0)
+    connector: float = Field(1e-3, ge=0)
+    language_model: float = Field(0.0, ge=0)
+
+
+class Optimizer(Config):
+    """AdamW and its schedule."""
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.0
+    clip: float = Field(1.0, gt=0, description="gradient norm clip")
+    schedule: Literal["cosine", "constant", "wsd"] = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    decay_ratio: float = Field(0.2, gt=0, le=1, description="wsd: the last part of the steps that decays")
+    final_ratio: float = Field(0.0, ge=0, le=1, description="lr at the end over peak lr")
+
+
+class Templates(Config):
+    """Task templates: sentences taken out of the instruction loss (L2T section 3.2, appendix A)."""
+
+    source: Literal["mined", "list", "none"] = "mined"
+    list: str | None = Field(
+        None, description="name of presets/templates_<name>.yaml or a path; with source: list"
+    )
+    min_share: float = Field(
+        0.005,
+        ge=0,
+        le=1,
+        description="mined: share of all human turns that contain the sentence (ours: the paper selects by hand)",
+    )
+    top_k: int | None = Field(None, description="mined: at most this many")
+    max_rows: int = Field(200_000, description="mined: stop counting after this many conversations")
+
+
+class Loss(Config):
+    """Weights and normalisation (eq. 2 is the unweighted sum of both parts)."""
+
+    w_instruction: float = Field(1.0, ge=0)
+    w_response: float = Field(1.0, ge=0)
+    normalisation: Literal["global_token_mean", "microbatch_mean"] = Field(
+        "global_token_mean",
+        description="global: same gradient for any microbatch and number of workers; microbatch: as the papers' code bases do",
+    )
+    instruction_loss_on_text_only: bool = Field(
+        False,
+        description="learn instructions of conversations without image; the paper leaves it open, its motivation needs one",
+    )
+
+
+class Checkpointing(Config):
+    every: int = Field(500, gt=0, description="steps")
+    keep: int = Field(2, gt=0)
+
+
+class Holdout(Config):
+    """Loss on rows that are never trained on: the first ``rows`` rows in order of shards of another data set."""
+
+    source: DataSource
+    rows: int = 512
+    every: int = 500
+
+
+class TrainConfig(Config):
+    """One run of one stage."""
+
+    stage: Stage = "finetune"
+    mode: Mode = "vit"
+    model: str | None = Field(
+        None, description="name, folder, s3:// URI or hub name; None builds a new model of `shape`"
+    )
+    shape: ModelShape | None = None
+    chat: str = Field(
+        "starter", description="text layout of a conversation: starter | vicuna | chatml | plain"
+    )
+    data: tuple[DataSource, ...] = Field(min_length=1)
+    output: str = Field(description="URI of the run: <root>/checkpoints/<run>")
+
+    steps: int | None = Field(None, gt=0)
+    epochs: float | None = Field(None, gt=0)
+    global_batch: int = Field(
+        64, gt=0, description="conversations (tower: images) per optimizer step over all workers"
+    )
+    microbatch: int = Field(32, gt=0, description="conversations per forward pass of one worker")
+    max_length: int = Field(
+        512,
+        gt=0,
+        description="tokens with image tokens; longer conversations lose their tail, never image tokens",
+    )
+
+    lr: LearningRates = LearningRates()
+    optimizer: Optimizer = Optimizer()
+    loss: Loss = Loss()
+    templates: Templates = Templates()
+    checkpoint: Checkpointing = Checkpointing()
+    holdout: Holdout | None = None
+
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="bf16: autocast, weights and optimizer stay fp32; auto: bf16 where the hardware multiplies it fast",
+    )
+    export_dtype: Literal["fp32", "bf16"] = "fp32"
+    seed: int = 0
+    window_shards: int = Field(8, gt=0, description="rows are shuffled among this many shards held in memory")
+    group_batches: int = Field(
+        8, gt=0, description="conversations of similar length are put together among this many batches"
+    )
+    image_cache_mb: int = Field(512, ge=0)
+    workers: int = Field(0, ge=0, description="0: in this process; n: Ray Train workers")
+    use_gpu: bool = False
+    threads: int = Field(1, gt=0, description="CPU threads per worker")
+    max_failures: int = Field(
+        2, ge=0, description="Ray Train: worker-group restarts from the last checkpoint"
+    )
+    log_every: int = Field(20, gt=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give exactly one of steps and epochs")
+        if self.model is None and self.shape is None:
+            raise ValueError("give model (what to start from) or shape (a new model)")
+        for source in self.data:
+            if self.stage == "tower" and source.corpus is None:
+                raise ValueError("stage tower reads annotations: every entry of data needs a corpus")
+            if self.stage != "tower" and source.instructions is None:
+                raise ValueError(
+                    f"stage {self.stage} reads conversations: every entry of data needs instructions"
+                )
+        if self.templates.source == "list" and not self.templates.list:
+            raise ValueError("templates.source is list: name it in templates.list")
+        return self

@@ -1,0 +1,128 @@
+"""The L2T mask: which tokens of a conversation are learned, and why the others are not (contract 5).
+
+Decided on characters, mapped to tokens by offsets. A token is learned as instruction when it holds at least one
+visible instruction character and no visible character of a role marker, the system prompt, an image placeholder or a
+template; as response when it holds any character of an answer or its end token. Works on many conversations at once:
+their characters and tokens lie one after the other in flat arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from train.config import Mode
+from train.render import Piece, Span
+from train.templates import TemplateSet
+
+IGNORE = -100
+
+
+class Reason(IntEnum):
+    """Why a token is learned (the first two) or not."""
+
+    RESPONSE = 0
+    INSTRUCTION = 1
+    TEMPLATE = 2
+    ROLE = 3
+    SYSTEM = 4
+    SPACE = 5  # nothing visible, such as the newline after the image
+    IMAGE = 6
+    TEXT_ONLY = 7  # instruction side of a conversation without image, when those are not learned
+    SPECIAL = 8  # tokens without characters, such as a begin-of-text token
+
+
+# The ladder of the paper's table 4. In l2t_all only image and begin-of-text tokens stay out.
+LEARNED: dict[Mode, frozenset[Reason]] = {
+    "vit": frozenset({Reason.RESPONSE}),
+    "l2t_all": frozenset(
+        {Reason.RESPONSE, Reason.INSTRUCTION, Reason.TEMPLATE, Reason.ROLE, Reason.SYSTEM, Reason.SPACE}
+    ),
+    "l2t_no_system": frozenset({Reason.RESPONSE, Reason.INSTRUCTION, Reason.TEMPLATE}),
+    "l2t": frozenset({Reason.RESPONSE, Reason.INSTRUCTION}),
+}
+
+_SPACES = np.array(sorted(ord(c) for c in map(chr, range(0x3001)) if c.isspace()), dtype=np.uint32)
+
+
+def mark_templates(pieces: Sequence[Piece], templates: TemplateSet) -> list[Piece]:
+    """Split instruction pieces at their templates."""
+    marked: list[Piece] = []
+    for text, span in pieces:
+        if span is not Span.INSTRUCTION:
+            marked.append((text, span))
+            continue
+        at = 0
+        for start, end in templates.find(text):
+            marked += [(text[at:start], Span.INSTRUCTION), (text[start:end], Span.TEMPLATE)]
+            at = end
+        marked.append((text[at:], Span.INSTRUCTION))
+    return [piece for piece in marked if piece[0]]
+
+
+def character_spans(pieces: Sequence[Piece]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Per character: its :class:`Span`, and whether it is visible (not whitespace)."""
+    spans = np.repeat(
+        np.array([span for _, span in pieces], np.uint8),
+        np.array([len(text) for text, _ in pieces], np.int64),
+    )
+    codes = np.frombuffer("".join(text for text, _ in pieces).encode("utf-32-le", "surrogatepass"), np.uint32)
+    return spans, ~np.isin(codes, _SPACES)
+
+
+def token_reasons(
+    spans: NDArray[np.uint8], visible: NDArray[np.bool_], offsets: NDArray[np.int64]
+) -> NDArray[np.uint8]:
+    """Reason of each token before any mode is applied.
+
+    Args:
+        spans, visible: per character, from :func:`character_spans`.
+        offsets: [tokens, 2] first and one-past-last character of each token; start == end for tokens without text.
+
+    Returns:
+        [tokens] values of :class:`Reason`; one mask decides all modes.
+    """
+    start, end = offsets[:, 0], offsets[:, 1]
+
+    def holds(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        sums = np.concatenate([[0], np.cumsum(flags)])
+        return sums[end] > sums[start]
+
+    def shows(span: Span) -> NDArray[np.bool_]:
+        return holds((spans == span) & visible)
+
+    response = holds(spans == Span.RESPONSE)
+    # First match wins: one foreign character is enough to keep a token out of the instruction loss.
+    conditions = [
+        (start >= end, Reason.SPECIAL),
+        (shows(Span.IMAGE), Reason.IMAGE),
+        (shows(Span.ROLE), Reason.ROLE),
+        (shows(Span.SYSTEM), Reason.SYSTEM),
+        (shows(Span.TEMPLATE), Reason.TEMPLATE),
+        (response, Reason.RESPONSE),
+        (shows(Span.INSTRUCTION), Reason.INSTRUCTION),
+    ]
+    chosen = np.select([c for c, _ in conditions], [int(r) for _, r in conditions], default=int(Reason.SPACE))
+    return chosen.astype(np.uint8)
+
+
+def learned(
+    reasons: NDArray[np.uint8], mode: Mode, *, has_image: bool = True, text_only_instructions: bool = False
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Apply a mode: (reasons, learned) per token of one conversation.
+
+    Without an image (and without ``text_only_instructions``) only the response is learned, whatever the mode.
+    """
+    if mode != "vit" and not has_image and not text_only_instructions:
+        would = np.isin(reasons, [r for r in LEARNED[mode] if r is not Reason.RESPONSE])
+        reasons = np.where(would, np.uint8(Reason.TEXT_ONLY), reasons)
+    return reasons, np.isin(reasons, list(LEARNED[mode]))
+
+
+def labels(ids: NDArray[Any], is_learned: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Labels as transformers wants them (the model shifts): the id where learned, ``IGNORE`` elsewhere."""
+    return np.where(is_learned, ids, IGNORE).astype(np.int64)

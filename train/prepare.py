@@ -1,0 +1,193 @@
+"""What the driver does once before any worker starts: claim the run, mine templates, build a new model, plan."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from cluster import datasets, storage
+from cluster.config import to_yaml
+from cluster.errors import UserError
+from cluster.models import resolve_model
+from datagen.records import Turn
+from train.config import TrainConfig
+from train.data import Conversations
+from train.order import units_of
+from train.render import FORMATS, BadConversation, ChatFormat, render, text_of
+from train.templates import TemplateSet, load_list, mine
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+# How many conversations a new tokenizer is trained on; more of the same world change nothing.
+TOKENIZER_ROWS = 40_000
+# Settings that do not change what is computed, only where and how it is watched.
+_FREE = (
+    "workers",
+    "threads",
+    "use_gpu",
+    "log_every",
+    "checkpoint",
+    "image_cache_mb",
+    "max_failures",
+    "output",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run will do: rows of an epoch by source, optimizer steps in all."""
+
+    rows: tuple[int, ...]
+    rows_per_epoch: int
+    steps_per_epoch: int
+    steps: int
+
+
+def chat_format(cfg: TrainConfig) -> ChatFormat:
+    """The conversation layout of a config.
+
+    Raises:
+        UserError: unknown name.
+    """
+    if cfg.chat not in FORMATS:
+        raise UserError(f"chat: unknown layout {cfg.chat!r}; known are {', '.join(FORMATS)}")
+    return FORMATS[cfg.chat]
+
+
+def plan(cfg: TrainConfig) -> Plan:
+    """Count rows by manifest; nothing is decoded."""
+    if cfg.stage == "tower":
+        counts = [
+            [s.parts["rows"].rows for s in datasets.read_manifest(str(d.corpus)).shards] for d in cfg.data
+        ]
+    else:
+        counts = Conversations(cfg.data, keep=1).row_counts()
+    per_epoch = sum(unit.take for unit in units_of(counts, [d.weight for d in cfg.data]))
+    steps_per_epoch = -(-per_epoch // cfg.global_batch)
+    steps = cfg.steps if cfg.steps is not None else max(1, round(steps_per_epoch * (cfg.epochs or 1)))
+    return Plan(
+        rows=tuple(sum(c) for c in counts),
+        rows_per_epoch=per_epoch,
+        steps_per_epoch=steps_per_epoch,
+        steps=steps,
+    )
+
+
+def finished(run: str) -> dict[str, Any] | None:
+    """``done.json`` of a run that is complete."""
+    place = storage.join(run, "done.json")
+    return json.loads(storage.read_bytes(place)) if storage.exists(place) else None
+
+
+def claim(cfg: TrainConfig) -> None:
+    """Store the resolved config with the run, or find that this very run was begun there.
+
+    Raises:
+        UserError: another run lives there.
+    """
+    place = storage.join(cfg.output, "config.yaml")
+    if storage.put_if_absent(place, to_yaml(cfg).encode()):
+        return
+    there, here = yaml.safe_load(storage.read_bytes(place)), cfg.model_dump(mode="json")
+    changed = [k for k in here if k not in _FREE and there.get(k) != here[k]]
+    if changed:
+        listing = "; ".join(f"{k}: there {there.get(k)!r}, now {here[k]!r}" for k in changed[:3])
+        raise UserError(
+            f"{cfg.output} holds another run ({listing}). Choose another output, or delete that folder to start over"
+        )
+
+
+def conversations(cfg: TrainConfig, limit: int | None = None) -> Iterator[tuple[list[Turn], int]]:
+    """(turns, images) of the rows of the mixture, source by source, shard by shard, at most ``limit`` of each source."""
+    for source in cfg.data:
+        if source.instructions is None:
+            continue
+        given = 0
+        for shard in range(len(datasets.read_manifest(source.instructions).shards)):
+            columns = ["image_ids", "conversation", "kind"]
+            for row in datasets.read_shard(
+                source.instructions, shard, columns=columns, verify=False
+            ).to_pylist():
+                if source.kinds is not None and row["kind"] not in source.kinds:
+                    continue
+                if limit is not None and given >= limit:
+                    break
+                given += 1
+                turns = [Turn(role=t["role"] or "", text=t["text"] or "") for t in row["conversation"] or []]
+                yield turns, len(row["image_ids"] or [])
+
+
+def find_templates(cfg: TrainConfig) -> TemplateSet:
+    """The task templates of a config: mined from its own data, a list, or none."""
+    if cfg.stage != "finetune" or cfg.templates.source == "none":
+        return TemplateSet()
+    if cfg.templates.source == "list":
+        return load_list(str(cfg.templates.list))
+    human = ([t.text for t in turns if t.role == "user"] for turns, _ in conversations(cfg))
+    settings = cfg.templates
+    return mine(human, min_share=settings.min_share, top_k=settings.top_k, max_rows=settings.max_rows)
+
+
+def new_tokenizer(cfg: TrainConfig, vocab_size: int) -> PreTrainedTokenizerFast:
+    """Train the tokenizer of a new model on the run's own conversations.
+
+    Raises:
+        UserError: the data hold none.
+    """
+    from train.tokenizer import train_tokenizer
+
+    def texts() -> Iterable[str]:
+        for turns, images in conversations(cfg, TOKENIZER_ROWS):
+            try:
+                yield text_of(render(turns, images, chat_format(cfg)))
+            except BadConversation:
+                continue
+
+    found = list(texts())
+    if not found:
+        raise UserError(
+            "a new model needs conversations for its tokenizer: give `instructions` in data (also in stage tower)"
+        )
+    return train_tokenizer(found, vocab_size)
+
+
+def prepare(cfg: TrainConfig) -> Plan:
+    """Everything that must exist before workers start; done already, nothing is done again."""
+    the_plan = plan(cfg)
+    claim(cfg)
+    place = storage.join(cfg.output, "templates.json")
+    if not storage.exists(place):
+        storage.write_bytes(place, find_templates(cfg).to_json().encode())
+    if cfg.model is None and not storage.exists(storage.join(cfg.output, "init", "config.json")):
+        _build(cfg)
+    return the_plan
+
+
+def _build(cfg: TrainConfig) -> None:
+    import torch
+
+    from train.export import save_model
+    from train.model import build_starter
+
+    assert cfg.shape is not None
+    torch.manual_seed(cfg.seed)
+    model, processor = build_starter(cfg.shape, new_tokenizer(cfg, cfg.shape.vocab_size))
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(model, processor, Path(folder))
+        # config.json last: it is what says that the folder is complete.
+        config = (Path(folder) / "config.json").read_bytes()
+        (Path(folder) / "config.json").unlink()
+        storage.upload_dir(Path(folder), storage.join(cfg.output, "init"))
+        storage.write_bytes(storage.join(cfg.output, "init", "config.json"), config)
+
+
+def start_model(cfg: TrainConfig) -> str:
+    """The folder or hub name that workers load before the first step."""
+    return resolve_model(storage.join(cfg.output, "init") if cfg.model is None else cfg.model)
