@@ -1,0 +1,98 @@
+"""Conversations as the text that a model was trained on: its own chat template, with the image placeholder
+kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.errors import UserError
+from datagen.records import Turn
+
+# Stands for the user's text while a template is being examined; no tokenizer or template treats it specially.
+_MARK = "0SENTINEL0"
+
+
+@dataclass(frozen=True)
+class ChatTemplate:
+    """A tokenizer's template, and how it wants its images: as content parts or as ``placeholder`` in the
+    text.
+    """
+
+    tokenizer: Any
+    placeholder: str = "<image>"
+    parts: bool = True
+
+    @classmethod
+    def load(cls, model: str, placeholder: str = "<image>") -> ChatTemplate:
+        """The template of a local folder or hub name.
+
+        Raises:
+            UserError: the model has no chat template, or its template fails on a plain question.
+        """
+        from transformers import AutoProcessor, AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        if not tokenizer.chat_template:
+            # Older multimodal checkpoints keep the template with the processor.
+            try:
+                tokenizer.chat_template = getattr(AutoProcessor.from_pretrained(model), "chat_template", None)
+            except (OSError, ValueError) as error:
+                raise UserError(
+                    f"{model}: no chat template with its tokenizer and no processor: {error}"
+                ) from error
+        if not tokenizer.chat_template:
+            raise UserError(
+                f"{model}: the tokenizer has no chat template; add chat_template.jinja to its folder"
+            )
+        for parts in (True, False):
+            template = cls(tokenizer=tokenizer, placeholder=placeholder, parts=parts)
+            if template._works():
+                return template
+        raise UserError(
+            f"{model}: its chat template does not render a user's question; check chat_template.jinja"
+        )
+
+    def render(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
+        """The prompt that asks for the next assistant turn.
+
+        The image stands before the text of the first user turn. ``cut_after_image`` ends the prompt right
+        after the image part of a user turn (``USER: <image>\\n``), so that the model itself writes the
+        instruction (L2T, P13).
+        """
+        if cut_after_image:
+            text = self._apply([Turn(role="user", text=_MARK)], has_image)
+            return text[: text.index(_MARK)]
+        return self._apply(turns, has_image)
+
+    def after_instruction(self) -> str:
+        """What the template puts between a user's text and the answer (`` ASSISTANT:``): where an instruction
+        ends.
+        """
+        text = self._apply([Turn(role="user", text=_MARK)], False)
+        return text[text.index(_MARK) + len(_MARK) :]
+
+    def _apply(self, turns: Sequence[Turn], has_image: bool) -> str:
+        first_user = next((i for i, t in enumerate(turns) if t.role == "user"), -1)
+        messages = [
+            {"role": t.role, "content": self._content(t.text, has_image and i == first_user)}
+            for i, t in enumerate(turns)
+        ]
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def _content(self, text: str, image: bool) -> Any:
+        if self.parts:
+            return [*([{"type": "image"}] if image else []), {"type": "text", "text": text}]
+        return f"{self.placeholder}\n{text}" if image else text
+
+    def _works(self) -> bool:
+        from jinja2 import TemplateError
+
+        try:
+            plain = self._apply([Turn(role="user", text=_MARK)], False)
+            pictured = self._apply([Turn(role="user", text=_MARK)], True)
+        except (TemplateError, TypeError, AttributeError):
+            return False  # written for the other kind of content
+        return _MARK in plain and "'type'" not in pictured and pictured.index(_MARK) > plain.index(_MARK)

@@ -1,0 +1,70 @@
+"""``python -m datagen <preset> a.b=c … [--dry-run]``: make an instruction data set from a corpus."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cluster.errors import UserError
+
+if TYPE_CHECKING:
+    from cluster.datasets import Manifest
+    from datagen.config import DatagenConfig
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; 0 done, 2 for bad input (one line on stderr)."""
+    parser = argparse.ArgumentParser(prog="l2t datagen", description=__doc__)
+    parser.add_argument("preset", nargs="?", help="name in datagen/presets or path of a YAML file")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="a.b=c", help="settings, as corpus=… output=… rounds=2"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config and the plan, do nothing"
+    )
+    args = parser.parse_args(argv)
+    preset, overrides = args.preset, list(args.overrides)
+    if preset and "=" in preset:
+        preset, overrides = None, [preset, *overrides]
+    try:
+        return _datagen(preset, overrides, dry_run=args.dry_run)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _datagen(preset: str | None, overrides: list[str], *, dry_run: bool) -> int:
+    from cluster.config import load_config, to_yaml
+    from datagen.config import PRESETS_DIR, DatagenConfig
+    from datagen.pipeline import plan_run, run
+
+    config = load_config(DatagenConfig, PRESETS_DIR, preset, overrides)
+    plan = plan_run(config)
+    if dry_run:
+        print(to_yaml(config))
+        print(f"plan: {len(plan.pending)} of {plan.shards} shards to do, {plan.images} images,")
+        print(f"      {plan.drafts} drafts and what is made from them,")
+        print(f"      {plan.calls[0]} engine calls at least, about {plan.calls[1]} if every draft passes")
+        return 0
+    from cluster.runtime import init_ray
+
+    with init_ray():
+        manifest = run(config)
+    print(summary(config, manifest))
+    return 0
+
+
+def summary(config: DatagenConfig, manifest: Manifest) -> str:
+    """Where the rows went, adding up, and what they cost."""
+    counts, tokens = manifest.totals.counts, manifest.totals.tokens
+    total = sum(counts.values())
+    width = max(map(len, counts), default=5)
+    lines = [f"{config.output}: {total} drafts"]
+    for state, n in sorted(counts.items(), key=lambda item: -item[1]):
+        lines.append(f"  {state:<{width}}  {n:>8}  {n / total:6.1%}")
+    calls, cached, prompt = tokens.get("calls", 0), tokens.get("cached", 0), tokens.get("prompt", 0)
+    share = f"{cached / prompt:.0%} from the cache" if prompt else "no prompt tokens"
+    lines.append(f"  {calls} calls, {prompt} prompt tokens ({share}), {tokens.get('completion', 0)} written")
+    return "\n".join(lines)

@@ -1,0 +1,291 @@
+"""Engines: one awaitable call per completion (contract 3).
+
+Programs see only `Engine`. `VLLMEngine` holds vLLM's AsyncLLM in this process; `OpenAIEngine`
+(engine_openai.py) talks to a server somewhere else; `ScriptedEngine` is for tests of programs and never for a
+benchmark.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from pydantic import Field
+
+from cluster.config import Config
+from datagen.records import Sampling, Turn
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What one call gave. ``finish_reason`` is ``stop`` or ``length`` (cut by ``max_tokens`` or the
+    context).
+    """
+
+    text: str
+    tokens_prompt: int = 0
+    tokens_cached: int = 0
+    tokens_completion: int = 0
+    finish_reason: str = "stop"
+    cumulative_logprob: float | None = None
+
+
+class RequestError(ValueError):
+    """This request cannot be served (prompt too long, bad image …); the engine lives on and the row fails."""
+
+
+class EngineDead(RuntimeError):
+    """The engine is gone; whoever owns it must be restarted and its unfinished shards redone."""
+
+
+class EngineConfig(Config):
+    """How to run one model. Equal configs share one engine."""
+
+    backend: Literal["vllm", "openai"] = "vllm"
+    model: str = Field("starter", description="starter, starter-base, a local folder, s3:// or a hub name")
+    max_model_len: int = Field(
+        512, description="prompt and answer together, in tokens, image tokens included"
+    )
+    max_num_seqs: int = Field(64, description="sequences in one batch; also sizes the admission of calls")
+    gpu_memory_utilization: float = Field(
+        0.9, description="share of one GPU's memory; give two engines 0.45 each"
+    )
+    tensor_parallel_size: int = 1
+    dtype: str = Field("auto", description="auto is float32 on CPU and the checkpoint's own on GPU")
+    enforce_eager: bool | None = Field(None, description="None: eager on CPU, CUDA graphs on GPU")
+    cpu_kv_cache_gib: int = Field(1, description="only on CPU")
+    load_format: str = "auto"
+    image_placeholder: str = Field("<image>", description="for chat templates that take plain text")
+    base_url: str = Field("", description="openai: address of the server, ending in /v1")
+    api_key_env: str = Field("OPENAI_API_KEY", description="openai: name of the variable that holds the key")
+
+
+class Engine(Protocol):
+    """A prompt is the text that the same engine's ``render_chat`` gave; other engines may not read it."""
+
+    def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
+        """The prompt for the next assistant turn; ``cut_after_image``: for the user's own words after the
+        image.
+        """
+        ...
+
+    def after_instruction(self) -> str:
+        """Text that ends a user's instruction in the template (`` ASSISTANT:``), the stop string of
+        bootstrapping.
+        """
+        ...
+
+    async def complete(
+        self,
+        prompt: str,
+        image: Image | None,
+        image_id: str | None,
+        sampling: Sampling,
+        logprobs: bool = False,
+    ) -> Completion:
+        """One completion.
+
+        Args:
+            image_id: content hash of the image; later calls with it hit the processor, encoder and prefix
+                caches. logprobs: also sum the log probabilities of the tokens written.
+
+        Raises:
+            RequestError: this request cannot be served.
+            EngineDead: the engine is gone.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+class VLLMEngine:
+    """vLLM's AsyncLLM in this process. Construction takes 20 to 30 s on CPU: build once, give it all the
+    work.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        from cluster.models import resolve_model
+        from datagen.chat import ChatTemplate
+
+        self.config = config
+        self.model = resolve_model(config.model)
+        self._template = ChatTemplate.load(self.model, config.image_placeholder)
+        self._engine = _start_vllm(self.model, config)
+        # More than a full batch waits inside vLLM so that it never runs dry, but not so many that rows
+        # admitted early wait behind rows admitted late.
+        self._admission = asyncio.Semaphore(config.max_num_seqs + max(4, config.max_num_seqs // 4))
+        self._numbers = itertools.count()
+
+    def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
+        """See `Engine`."""
+        return self._template.render(turns, has_image=has_image, cut_after_image=cut_after_image)
+
+    def after_instruction(self) -> str:
+        """See `Engine`."""
+        return self._template.after_instruction()
+
+    async def complete(
+        self,
+        prompt: str,
+        image: Image | None,
+        image_id: str | None,
+        sampling: Sampling,
+        logprobs: bool = False,
+    ) -> Completion:
+        """See `Engine`."""
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+        # The template has written every special token there is to be.
+        request: dict[str, Any] = {
+            "prompt_token_ids": self._template.tokenizer.encode(prompt, add_special_tokens=False)
+        }
+        if image is not None:
+            request["multi_modal_data"] = {"image": [image]}
+            request["multi_modal_uuids"] = {"image": [image_id]}
+        final = None
+        async with self._admission:
+            try:
+                async for output in self._engine.generate(
+                    request, _vllm_sampling(sampling, logprobs), f"r{next(self._numbers)}"
+                ):
+                    final = output
+            except EngineDeadError as error:
+                raise EngineDead(str(error)) from error
+            except (VLLMClientError, EngineGenerateError) as error:
+                cause = str(error.__cause__ or error)
+                if self._engine.errored:
+                    raise EngineDead(cause) from error
+                raise RequestError(cause) from error
+        if final is None:
+            raise RequestError("the engine gave no output")
+        written = final.outputs[0]
+        return Completion(
+            text=written.text,
+            tokens_prompt=len(final.prompt_token_ids or ()),
+            tokens_cached=final.num_cached_tokens or 0,
+            tokens_completion=len(written.token_ids),
+            finish_reason=written.finish_reason or "abort",
+            cumulative_logprob=written.cumulative_logprob if logprobs else None,
+        )
+
+    def close(self) -> None:
+        """See `Engine`."""
+        self._engine.shutdown()
+
+
+def _vllm_sampling(sampling: Sampling, logprobs: bool) -> Any:
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        max_tokens=sampling.max_tokens,
+        stop=list(sampling.stop),
+        # A seed costs a generator per request and greedy decoding needs none.
+        seed=sampling.seed if sampling.temperature > 0 else None,
+        logprobs=0 if logprobs else None,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def _start_vllm(model: str, config: EngineConfig) -> Any:
+    # vLLM reads its variables when it is imported; what a user has set stands.
+    for name, value in {
+        "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_kv_cache_gib),
+        "VLLM_CPU_NUM_OF_RESERVED_CPU": "0",
+        "VLLM_LOGGING_LEVEL": "WARNING",
+        "VLLM_NO_USAGE_STATS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    on_cpu = current_platform.is_cpu()
+    # vLLM's CPU backend takes blocks of 128 tokens by default, and only whole blocks are shared: with short
+    # prompts nothing would ever come from the prefix cache. 32 is its smallest fast size.
+    special: dict[str, Any] = (
+        {"block_size": 32} if on_cpu else {"gpu_memory_utilization": config.gpu_memory_utilization}
+    )
+    return AsyncLLM.from_engine_args(
+        AsyncEngineArgs(
+            model=model,
+            dtype="float32" if on_cpu and config.dtype == "auto" else config.dtype,  # type: ignore[arg-type]
+            enforce_eager=on_cpu if config.enforce_eager is None else config.enforce_eager,
+            max_model_len=config.max_model_len,
+            max_num_seqs=config.max_num_seqs,
+            max_num_batched_tokens=max(2048, config.max_model_len) if on_cpu else None,
+            tensor_parallel_size=config.tensor_parallel_size,
+            enable_prefix_caching=True,
+            limit_mm_per_prompt={"image": 1},
+            load_format=config.load_format,
+            trust_remote_code=False,
+            disable_log_stats=True,
+            enable_log_requests=False,
+            **special,
+        )
+    )
+
+
+class ScriptedEngine:
+    """Answers by a function of the prompt, in the starter's chat format; for tests of programs."""
+
+    def __init__(self, script: Callable[[str], str | Completion]) -> None:
+        self.script = script
+        self.prompts: list[str] = []
+
+    def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
+        """``USER: <image>\\n… ASSISTANT:``"""
+        if cut_after_image:
+            return "USER: <image>\n"
+        said = " ".join(f"{'USER' if t.role == 'user' else 'ASSISTANT'}: {t.text}" for t in turns)
+        return (said.replace("USER: ", "USER: <image>\n", 1) if has_image else said) + " ASSISTANT:"
+
+    def after_instruction(self) -> str:
+        """See `Engine`."""
+        return " ASSISTANT:"
+
+    async def complete(
+        self,
+        prompt: str,
+        image: Image | None,
+        image_id: str | None,
+        sampling: Sampling,
+        logprobs: bool = False,
+    ) -> Completion:
+        """See `Engine`."""
+        await asyncio.sleep(0)
+        self.prompts.append(prompt)
+        said = self.script(prompt)
+        if isinstance(said, Completion):
+            return said
+        return Completion(text=said, tokens_prompt=len(prompt.split()), tokens_completion=len(said.split()))
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def build_engine(config: EngineConfig) -> Engine:
+    """The engine that a config names.
+
+    Raises:
+        UserError: unknown model, no chat template, or a server without an address.
+    """
+    if config.backend == "openai":
+        from datagen.engine_openai import OpenAIEngine
+
+        return OpenAIEngine(config)
+    return VLLMEngine(config)

@@ -1,0 +1,134 @@
+"""An engine behind an OpenAI-compatible server: a bigger verifier somewhere else, or vLLM's own server."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import UserError
+from datagen.engine import Completion, EngineConfig, EngineDead, RequestError
+from datagen.records import Sampling, Turn
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+TIMEOUT_S = 600.0
+RETRIES = 4
+
+
+class OpenAIEngine:
+    """``/chat/completions`` with images as base64 data URLs. The server applies its own chat template, so the
+    prompt here is the JSON of the messages, with an empty image part that `complete` fills.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        import httpx
+
+        if not config.base_url:
+            raise UserError("an openai engine needs base_url, for example http://verifier:8000/v1")
+        self.config = config
+        key = os.environ.get(config.api_key_env, "")
+        self._client = httpx.AsyncClient(
+            base_url=config.base_url,
+            timeout=TIMEOUT_S,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+        )
+        self._admission = asyncio.Semaphore(config.max_num_seqs)
+
+    def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
+        """See `Engine`; the JSON of the messages."""
+        if cut_after_image:
+            raise UserError(
+                "image-only bootstrapping needs the raw prompt: use backend vllm for the generator"
+            )
+        messages: list[dict[str, Any]] = []
+        for turn in turns:
+            content: list[dict[str, Any]] = [{"type": "text", "text": turn.text}]
+            if has_image and turn.role == "user" and all(m["role"] != "user" for m in messages):
+                content.insert(0, {"type": "image_url", "image_url": {"url": ""}})
+            messages.append({"role": turn.role, "content": content})
+        return json.dumps(messages)
+
+    def after_instruction(self) -> str:
+        """See `Engine`."""
+        raise UserError("image-only bootstrapping needs the raw prompt: use backend vllm for the generator")
+
+    async def complete(
+        self,
+        prompt: str,
+        image: Image | None,
+        image_id: str | None,
+        sampling: Sampling,
+        logprobs: bool = False,
+    ) -> Completion:
+        """See `Engine`. Connection errors and 429/5xx are tried again with growing pauses before
+        EngineDead.
+        """
+        messages = json.loads(prompt)
+        if image is not None:
+            for part in (p for m in messages for p in m["content"] if p["type"] == "image_url"):
+                part["image_url"]["url"] = _data_url(image)
+        body: dict[str, Any] = {
+            "model": self.config.model,
+            "messages": messages,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": sampling.seed,
+            "logprobs": logprobs,
+        }
+        if sampling.top_k:
+            body["top_k"] = sampling.top_k
+        if sampling.stop:
+            body["stop"] = list(sampling.stop)
+        async with self._admission:
+            return _read(await self._post(body))
+
+    async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        import httpx
+
+        problem = ""
+        for attempt in range(RETRIES):
+            try:
+                response = await self._client.post("chat/completions", json=body)
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}"
+            else:
+                if response.status_code == 200:
+                    return dict(response.json())
+                problem = f"HTTP {response.status_code}: {response.text[:300]}"
+                if response.status_code != 429 and response.status_code < 500:
+                    raise RequestError(problem)
+            await asyncio.sleep(2.0**attempt)
+        raise EngineDead(f"{self.config.base_url} did not answer {RETRIES} times; last: {problem}")
+
+    def close(self) -> None:
+        """See `Engine`; open connections end with the process."""
+
+
+def _data_url(image: Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _read(answer: dict[str, Any]) -> Completion:
+    try:
+        choice, usage = answer["choices"][0], answer.get("usage") or {}
+        text = choice["message"].get("content") or ""
+    except (KeyError, IndexError, TypeError) as error:
+        raise RequestError(f"the server's answer is not a chat completion: {str(answer)[:300]}") from error
+    listed = ((choice.get("logprobs") or {}).get("content")) or []
+    return Completion(
+        text=text,
+        tokens_prompt=usage.get("prompt_tokens") or 0,
+        tokens_cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+        tokens_completion=usage.get("completion_tokens") or 0,
+        finish_reason=choice.get("finish_reason") or "stop",
+        cumulative_logprob=sum(t["logprob"] for t in listed) if listed else None,
+    )

@@ -1,0 +1,83 @@
+"""What a rewrite must keep: facts as far as they can be compared mechanically (ours; the paper's review
+prompt was not found). An LLM review follows; this gate is cheap and never tires.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from datagen.records import GateResult
+
+LENGTH_RATIO = (0.5, 2.0)
+# Below this many words a ratio says nothing: "Red." to "The ball is red." is four times as long and fine.
+SHORT_WORDS = 8
+_COLORS = frozenset(
+    {
+        *("red", "green", "blue", "yellow", "purple", "orange", "black", "white", "gray", "grey", "brown"),
+        *("pink", "gold", "silver", "beige", "turquoise", "violet"),
+    }
+)
+_WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
+_NUMBERS = {word: str(value) for value, word in enumerate((*_WORDS, "twelve"))}
+_NEGATION = re.compile(
+    r"\b(?:no|not|never|none|nobody|nothing|neither|nor|without|cannot)\b|n't\b", re.IGNORECASE
+)
+_BOX = re.compile(r"\[[\d.,\s]+\]")
+_NAME = re.compile(r"(?<![.!?:\n] )(?<!^)\b[A-Z][\w-]+")
+
+
+def _numbers(text: str) -> set[str]:
+    digits = set(re.findall(r"\d+(?:[.,]\d+)?", _BOX.sub(" ", text)))
+    # "one" is mostly a pronoun ("one can see"), so it is not held against a rewrite that drops it.
+    return digits | {_NUMBERS[w] for w in re.findall(r"[a-z]+", text.lower()) if w in _NUMBERS and w != "one"}
+
+
+def _colors(text: str) -> set[str]:
+    return {"gray" if w == "grey" else w for w in re.findall(r"[a-z]+", text.lower()) if w in _COLORS}
+
+
+def _negated(text: str) -> set[str]:
+    return {"a negation"} if _NEGATION.search(text) else set()
+
+
+def _boxes(text: str) -> set[str]:
+    return {re.sub(r"\s", "", b) for b in _BOX.findall(text)}
+
+
+def _names(text: str) -> set[str]:
+    return {
+        w.lower() for w in _NAME.findall(text) if w not in ("I", "It", "There", "The", "A", "An", "Yes", "No")
+    }
+
+
+_KEPT: dict[str, Callable[[str], set[str]]] = {
+    "numbers": _numbers,
+    "colours": _colors,
+    "negation": _negated,
+    "boxes": _boxes,
+}
+
+
+def preserve(original: str, rewritten: str) -> GateResult:
+    """Same numbers, colours, negation and boxes in both; no name lost; length ratio within LENGTH_RATIO."""
+
+    def failed(detail: str) -> GateResult:
+        return GateResult(name="preserve", passed=False, detail=detail)
+
+    for what, facts in _KEPT.items():
+        before, after = facts(original), facts(rewritten)
+        if before != after:
+            lost, added = sorted(before - after), sorted(after - before)
+            return failed(
+                f"{what}: "
+                + "; ".join(f"{v} {', '.join(x)}" for v, x in (("lost", lost), ("added", added)) if x)
+            )
+    words = set(re.findall(r"[\w-]+", rewritten.lower()))
+    if missing := sorted(n for n in _names(original) if n not in words):
+        return failed(f"names lost: {', '.join(missing)}")
+    ratio = len(rewritten.split()) / max(1, len(original.split()))
+    long_enough = max(len(rewritten.split()), len(original.split())) > SHORT_WORDS
+    if long_enough and not LENGTH_RATIO[0] <= ratio <= LENGTH_RATIO[1]:
+        return failed(f"{ratio:.2f} times as long")
+    return GateResult(name="preserve", passed=True)

@@ -1,0 +1,115 @@
+"""Reading what a model wrote. Tolerant about case, markdown and numbering; what cannot be read raises
+ParseError, and the caller keeps the text: a parse failure is a terminal state, not a lost row.
+"""
+
+from __future__ import annotations
+
+import re
+
+from datagen.records import Format, Verdict
+
+
+class ParseError(ValueError):
+    """The text does not have the form that its prompt asked for."""
+
+
+# "Question:", "**Question 1**:", "Complicated Instruction :" … at the start of a pair.
+_QUESTION = r"\**(?:complicated\s+)?(?:question|instruction)\s*\d*\s*\**\s*:\s*\**"
+_ANSWER = r"\**(?:complicated\s+)?(?:answer|response)\s*\d*\s*\**\s*:\s*\**"
+_PAIR = re.compile(rf"{_QUESTION}\s*(?P<q>.*?)\s*{_ANSWER}\s*(?P<a>.*)", re.IGNORECASE | re.DOTALL)
+# A model that goes on after its answer starts another pair or another labelled field on a new line.
+_NEXT = re.compile(
+    rf"\s*(?:{_QUESTION}|\n\s*\**(?:knowledge|topic|explanation)[\w ]*\**\s*:).*", re.IGNORECASE | re.DOTALL
+)
+_VERDICT = re.compile(r"(?:verdict|result|judge?ment)\W{1,6}(yes|no)\b", re.IGNORECASE)
+_EVIDENCE = re.compile(r"(?:judge?ment\s+)?evidence\W{0,4}\s*", re.IGNORECASE)
+_BARE = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
+_LISTED = re.compile(r"^\s*(?:[-*]|\(?[A-Ha-h\d]\s*[.):])\s*(.+?)\s*$", re.MULTILINE)
+_OPTION = re.compile(
+    r"(?:^|\s)([A-H])[.)]\s+(.+?)(?=\s+[A-H][.)]\s+|\s*\n|\.?\s+Answer with\b|\Z)", re.DOTALL
+)
+
+
+def parse_pair(text: str) -> tuple[str, str]:
+    """``Question: <q> Answer: <a>`` as (q, a), whitespace folded, neither of them empty."""
+    match = _PAIR.search(text)
+    if match is None:
+        raise ParseError("no 'Question: … Answer: …'")
+    question, answer = _tidy(match["q"]), _tidy(_NEXT.sub("", match["a"]))
+    if not question or not answer:
+        raise ParseError("empty question" if not question else "empty answer")
+    return question, answer
+
+
+def parse_verdict(text: str) -> Verdict:
+    """``Evidence: … Verdict: yes|no``; the last verdict counts, since explanations come first (ComVint).
+
+    Never raises: what cannot be read is the verdict ``unparsed`` with the whole text as evidence.
+    """
+    found = list(_VERDICT.finditer(text))
+    if found:
+        evidence = _EVIDENCE.sub("", text[: found[-1].start()], count=1)
+        return Verdict(result=found[-1][1].lower(), evidence=_tidy(evidence))
+    bare = _BARE.fullmatch(text.strip().rstrip(".!"))
+    if bare:
+        return Verdict(result=bare[1].lower())
+    return Verdict(result="unparsed", evidence=_tidy(text))
+
+
+def parse_options(text: str) -> list[str]:
+    """``Options: a, b, c`` or one option a line, lettered or bulleted; duplicates dropped, order kept."""
+    body = re.sub(r"^.*?\boptions?\s*\**\s*:\s*\**", "", text, count=1, flags=re.IGNORECASE | re.DOTALL)
+    listed = _LISTED.findall(body)
+    # Commas divide short options; options that are sentences or boxes hold commas themselves and come one a
+    # line.
+    parts = listed if len(listed) > 1 else re.split(r"\n+|;|,(?![^\[]*\])", body)
+    options = [o for o in (_tidy(p).rstrip(".").strip() for p in parts) if o]
+    if not options:
+        raise ParseError("no options")
+    return list(dict.fromkeys(options))
+
+
+def parse_yes_no(text: str) -> tuple[bool, str]:
+    """A leading yes or no, and the rest as the reason."""
+    match = _BARE.match(text)
+    if match is None:
+        raise ParseError("neither yes nor no")
+    return match[1].lower() == "yes", _tidy(text[match.end() :]).lstrip(".,:; ")
+
+
+def parse_text(text: str) -> str:
+    """The text itself, whitespace folded, enclosing quotes taken off."""
+    tidy = _tidy(text)
+    if len(tidy) > 1 and tidy[0] == tidy[-1] == '"':
+        tidy = tidy[1:-1].strip()
+    if not tidy:
+        raise ParseError("empty text")
+    return tidy
+
+
+def choice_options(question: str) -> tuple[str, ...]:
+    """The options that a multiple-choice user turn lists (``… Options: A. red B. blue …``), or ()."""
+    found = _OPTION.findall(question)
+    letters = "".join(letter for letter, _ in found)
+    start = letters.rfind("AB")
+    if start < 0:
+        return ()
+    run = found[start:]
+    in_order = [option for (letter, option), wanted in zip(run, "ABCDEFGH", strict=False) if letter == wanted]
+    return tuple(_tidy(o).rstrip(".") for o in in_order) if len(in_order) == len(run) else ()
+
+
+def answer_format(question: str, answer: str) -> Format:
+    """The record format of an exchange that nobody declared (drafts, bootstrapped pairs)."""
+    if choice_options(question) and re.fullmatch(r"\(?[A-H]\)?\.?", answer.strip()):
+        return "choice"
+    return "bool" if _BARE.match(answer) else "open"
+
+
+def normalise(text: str) -> str:
+    """For comparing: lower case, letters and digits only, single spaces."""
+    return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def _tidy(text: str) -> str:
+    return " ".join(text.replace("**", "").split())

@@ -1,0 +1,55 @@
+"""ComVint (arXiv 2311.01487) over one image: synthesize → verify → complicate ⇄ verify → reformulate →
+rewrite ⇄ review.
+
+A draft that fails stops costing at once. A complication that fails is discarded and the verified version
+before it stays; one that passes is a further row, as in the paper's D0, D0+D1, D0+D1+D2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from datagen.programs.check import check
+from datagen.programs.complicate import complicate
+from datagen.programs.desk import Desk, survives
+from datagen.programs.draft import Draft
+from datagen.programs.reformulate import reformulations
+from datagen.programs.rewrite import align
+from datagen.programs.synthesize import synthesize
+from datagen.programs.verify import verify
+
+
+def start(desk: Desk) -> list[Draft]:
+    """The drafts of an image: kinds balanced and seeded."""
+    return [desk.first(kind, k, "synthesize") for k, kind in enumerate(desk.kinds())]
+
+
+async def comvint(desk: Desk, draft: Draft) -> AsyncIterator[Draft]:
+    """One draft and all that is made from it; every draft yielded has ended."""
+    if not await survives(desk, draft, synthesize, check, verify):
+        yield draft
+        return
+
+    verified = [draft]
+    for round in range(1, desk.config.rounds + 1):
+        previous = verified[-1]
+        if not _can_be_harder(desk, previous):
+            break
+        harder = desk.derive(previous, "complicate", round=round)
+        if await survives(desk, harder, complicate(previous), check, verify):
+            verified.append(harder)
+        else:
+            yield harder
+
+    for version in verified:
+        for variant, reformulate in reformulations(desk, version):
+            if await survives(desk, variant, reformulate, check, verify):
+                variant.end("accepted")
+            yield variant
+        await align(desk, version)
+        yield version
+
+
+def _can_be_harder(desk: Desk, draft: Draft) -> bool:
+    kind = desk.prompts.kinds.get(draft.kind)
+    return kind is None or kind.complicate

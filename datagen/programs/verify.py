@@ -1,0 +1,23 @@
+"""ComVint's judge: explanation first, then yes or no; what fails is discarded, not repaired.
+
+The paper's judge reads annotations and never the image. Here it is a prompt's choice (``image`` in the prompt
+set): the starter's judge looks at the picture.
+"""
+
+from __future__ import annotations
+
+from datagen.parsing import parse_verdict
+from datagen.programs.desk import Desk
+from datagen.programs.draft import Draft, Ended
+
+
+async def verify(desk: Desk, draft: Draft) -> None:
+    """Judge the pair (P_Verify) and keep the verdict; only a clear yes lets it pass."""
+    if not desk.config.verify:
+        return
+    text = await desk.ask(draft, "verify")
+    draft.verdict = parse_verdict(text)
+    if draft.verdict.result == "unparsed":
+        raise Ended("rejected", "parse:verify")
+    if draft.verdict.result == "no":
+        raise Ended("rejected", "unverified")

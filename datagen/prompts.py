@@ -1,0 +1,101 @@
+"""Prompts are data: named, versioned YAML sets in ``datagen/prompts/``, read by the programs and by the
+starter's training alike, so that what was trained is what is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from cluster.config import Config, hash_of
+from cluster.errors import UserError
+
+PROMPTS_DIR = Path(__file__).parent / "prompts"
+Role = Literal["generator", "verifier", "inner"]
+Parser = Literal["pair", "verdict", "options", "text", "yes_no"]
+_FIELD = re.compile(r"\{(\w+)\}")
+FIELDS = {"kind", "about", "question", "answer", "rewrite", "annotations"}
+
+
+class Prompt(Config):
+    """One step's prompt. ``{field}`` is replaced by its value, all other braces stay."""
+
+    template: str
+    system: str = ""
+    role: Role = "generator"
+    parse: Parser
+    image: bool = Field(True, description="whether the model sees the image")
+
+    def fields(self) -> set[str]:
+        """Names that the template uses."""
+        return set(_FIELD.findall(self.template)) & FIELDS
+
+
+class Kind(Config):
+    """A family of questions: what the annotations must hold for it, and which later steps make sense."""
+
+    about: str = Field("", description="what to ask about, in words, for prompts that say more than the name")
+    needs: str = Field("", description="'', 'ocr', 'object:NAME' or 'no-object:NAME'")
+    complicate: bool = True
+    boolean: bool = True
+    choice: bool = True
+    rewrite: bool = True
+
+
+class PromptSet(Config):
+    """All prompts of a procedure in one manner, and the phrases of its hard formats."""
+
+    name: str
+    version: str
+    clauses: tuple[str, ...] = Field(
+        (), description="format requests that end a question, cut before rephrasing"
+    )
+    choice_turn: str = "{question} Options: {options}. Answer with the letter."
+    option_separator: str = " "
+    choice_of_short_answers: bool = Field(
+        False, description="make choices only where the answer is a word or two"
+    )
+    kinds: dict[str, Kind]
+    prompts: dict[str, Prompt]
+
+    def render(self, step: str, **fields: str) -> str:
+        """The user's text of a step. Raises KeyError for an unknown step or a missing field."""
+        template = self.prompts[step].template
+        return _FIELD.sub(lambda m: fields[m[1]] if m[1] in FIELDS else m[0], template)
+
+    def plain(self, question: str) -> str:
+        """A question without the format clause at its end."""
+        for clause in self.clauses:
+            question = question.removesuffix(clause).rstrip()
+        return question
+
+    def with_options(self, question: str, options: tuple[str, ...]) -> str:
+        """The user turn of a multiple-choice row."""
+        listed = self.option_separator.join(f"{x}. {o}" for x, o in zip("ABCDEFGH", options, strict=False))
+        return self.choice_turn.replace("{question}", self.plain(question)).replace("{options}", listed)
+
+    def content_hash(self) -> str:
+        """Hash over everything in the set: an edit without a new version shows in the manifest."""
+        return hash_of(self.model_dump(mode="json"))
+
+
+@lru_cache(maxsize=16)
+def load_prompts(name: str) -> PromptSet:
+    """A set by name (``starter``, ``full``) or by the path of a YAML file.
+
+    Raises:
+        UserError: no such set, or one that does not follow the schema.
+    """
+    path = PROMPTS_DIR / f"{name}.yaml" if not name.endswith((".yaml", ".yml")) else Path(name)
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in PROMPTS_DIR.glob("*.yaml")))
+        raise UserError(f"unknown prompt set {name!r}: there are {known}, or give the path of a YAML file")
+    try:
+        return PromptSet.model_validate(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise UserError(f"{path}: not a prompt set: {error}") from error

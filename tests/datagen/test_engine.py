@@ -1,0 +1,70 @@
+"""The real vLLM engine on a tiny random model: pictures, text, caching, truncation, refusals."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+
+from PIL import Image
+
+from datagen.engine import EngineConfig, RequestError, VLLMEngine
+from datagen.records import Sampling, Turn
+from tests.datagen.conftest import png
+
+
+def picture(seed: int) -> Image.Image:
+    return Image.open(io.BytesIO(png(seed))).convert("RGB")
+
+
+def test_vllm_engine(tiny_model: str) -> None:
+    engine = VLLMEngine(EngineConfig(model=tiny_model, max_model_len=512, max_num_seqs=8))
+    asked = [Turn(role="user", text="Is there a red circle? " * 8)]
+    with_image = engine.render_chat(asked, has_image=True)
+    assert with_image == "USER: <image>\n" + asked[0].text + " ASSISTANT:"
+    assert engine.render_chat(asked, has_image=False) == "USER: " + asked[0].text + " ASSISTANT:"
+    assert engine.render_chat([], has_image=True, cut_after_image=True) == "USER: <image>\n"
+    assert engine.after_instruction() == " ASSISTANT:"
+
+    async def calls() -> None:
+        greedy = Sampling(max_tokens=8)
+        first = await engine.complete(with_image, picture(1), "one", greedy, logprobs=True)
+        assert first.finish_reason == "length"
+        assert first.tokens_completion == 8
+        assert first.cumulative_logprob is not None and first.cumulative_logprob < 0
+        again = await engine.complete(with_image, picture(1), "one", greedy)
+        assert again.text == first.text
+        assert again.tokens_cached >= 32, "the prompt behind a known image uuid comes from the prefix cache"
+        assert again.cumulative_logprob is None
+
+        other = await engine.complete(with_image, picture(2), "two", greedy)
+        assert other.tokens_cached < again.tokens_cached, "another image must not hit the first one's cache"
+
+        text = await engine.complete(engine.render_chat(asked, has_image=False), None, None, greedy)
+        assert text.tokens_prompt < first.tokens_prompt
+
+        warm = Sampling(seed=7, temperature=1.0, max_tokens=8)
+        drawn = await asyncio.gather(
+            *(engine.complete(with_image, picture(1), "one", warm) for _ in range(3))
+        )
+        assert len({c.text for c in drawn}) == 1, "equal seeds draw equal texts"
+
+        stopped = await engine.complete(
+            with_image, picture(1), "one", Sampling(max_tokens=8, stop=(first.text[:1],))
+        )
+        assert stopped.finish_reason == "stop" and stopped.text == ""
+
+        for prompt, image in (
+            (engine.render_chat([Turn(role="user", text="far too long " * 200)], has_image=False), None),
+            (engine.render_chat(asked, has_image=False) + "<image><image>", picture(1)),
+        ):
+            try:
+                await engine.complete(prompt, image, "one" if image else None, greedy)
+            except RequestError as error:
+                assert str(error)
+            else:
+                raise AssertionError("a request that cannot be served must be refused")
+        alive = await engine.complete(with_image, picture(1), "one", greedy)
+        assert alive.text == first.text
+
+    asyncio.run(calls())
+    engine.close()
