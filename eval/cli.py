@@ -1,0 +1,140 @@
+"""``l2t eval``: measure checkpoints on all tasks, compare them, write the page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+EXAMPLES = """examples:
+  l2t eval run starter models.l2t=runs/demo/checkpoints/l2t/model models.vit=runs/demo/checkpoints/vit/model
+  \\
+      corpus=runs/world/corpora/starter-test instructions=runs/world/instructions/starter-test-questions \\
+      output=runs/demo/evals
+  l2t eval run starter ... --dry-run        resolved config and plan, nothing started
+  l2t eval compare runs/demo/evals/l2t-1f2e3d4c-8a9b0c runs/demo/evals/vit-5a6b7c8d-8a9b0c --baseline vit
+  l2t eval page --evals runs/demo/evals/l2t-1f2e3d4c-8a9b0c --trains l2t=runs/demo/checkpoints/l2t \\
+      --instructions runs/demo/instructions/round0 --out runs/demo/page.html
+  l2t eval tasks                            the task table
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one subcommand; returns the exit code."""
+    args = _parser().parse_args(list(argv))
+    commands = {"run": _run, "compare": _compare, "page": _page, "tasks": _tasks}
+    return commands[args.command](args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    def command(name: str, help_text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name, help=help_text, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+
+    parser = argparse.ArgumentParser(
+        prog="l2t eval",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = command("run", "measure checkpoints; a stopped run continues")
+    run.add_argument("preset", help="name in eval/presets or path of a YAML file")
+    run.add_argument("overrides", nargs="*", help="a.b=c settings, such as models.l2t=<folder> limit=50")
+    run.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config and the plan, start nothing"
+    )
+    compare = command("compare", "table of any number of finished runs, with paired differences")
+    compare.add_argument("evals", nargs="+", help="URIs that `l2t eval run` printed")
+    compare.add_argument(
+        "--baseline", help="name of the model that differences refer to (default: the first)"
+    )
+    compare.add_argument("--json", metavar="URI", help="also write the comparison there")
+    page = command("page", "one self-contained HTML page of a whole experiment")
+    page.add_argument("--evals", nargs="*", default=[], help="URIs that `l2t eval run` printed")
+    page.add_argument(
+        "--trains", nargs="*", default=[], metavar="NAME=URI", help="training runs (their log.jsonl)"
+    )
+    page.add_argument("--instructions", nargs="*", default=[], help="URIs of instruction data sets")
+    page.add_argument("--baseline", help="name of the model that differences refer to")
+    page.add_argument("--title", default="Learning to instruct", help="heading of the page")
+    page.add_argument("--out", required=True, help="where to write the page (URI ending in .html)")
+    command("tasks", "print the task table")
+    return parser
+
+
+def _run(args: argparse.Namespace) -> int:
+    from cluster.config import load_config, to_yaml
+    from cluster.storage import join
+    from eval.config import PRESETS, EvalConfig
+
+    config = load_config(EvalConfig, PRESETS, args.preset, args.overrides)
+    from eval import report, runner
+
+    if args.dry_run:
+        print(to_yaml(config))
+        for step in runner.plan(config):
+            calls = sum(len(c.picks) for c in step.chunks if c.index in set(step.pending))
+            print(f"{step.uri}\n  {step.samples} samples in {len(step.chunks)} chunks, {calls} still to do")
+        return 0
+    uris = runner.run(config)
+    summary = report.summarise(uris, config.baseline)
+    report.write(summary, join(config.output, "summary.json"))
+    print(report.text(summary))
+    print("\nresults:", *uris, join(config.output, "summary.json"), sep="\n  ")
+    return 0
+
+
+def _compare(args: argparse.Namespace) -> int:
+    from eval import report
+
+    summary = report.summarise(args.evals, args.baseline)
+    if args.json:
+        report.write(summary, args.json)
+    print(report.text(summary))
+    return 0
+
+
+def _page(args: argparse.Namespace) -> int:
+    from cluster.errors import UserError
+    from eval.page import write_page
+
+    trains: dict[str, str] = {}
+    for text in args.trains:
+        name, equals, uri = text.partition("=")
+        if not equals or not name:
+            raise UserError(f"--trains {text}: write name=URI of a training run")
+        trains[name] = uri
+    write_page(
+        args.out,
+        evals=args.evals,
+        trains=trains,
+        instructions=args.instructions,
+        baseline=args.baseline,
+        title=args.title,
+    )
+    print(args.out)
+    return 0
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    from eval.tasks import TASKS
+
+    print(f"{'task':<14}{'rows of kind':<36}{'format':<8}{'scorer':<14}{'chance':<8}what")
+    for task in TASKS.values():
+        chance = "-" if task.chance is None else f"{task.chance:g}"
+        kinds, forms = ", ".join(task.kinds) or "any", ", ".join(task.formats) or "any"
+        print(f"{task.name:<14}{kinds:<36}{forms:<8}{task.scorer:<14}{chance:<8}{task.title}")
+    return 0
+
+
+def entry() -> int:
+    """``python -m eval``."""
+    from cluster.errors import UserError
+
+    try:
+        return main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2

@@ -1,0 +1,83 @@
+"""From result data sets to one comparison: reads every URI, tells answers from likelihoods, joins them by
+model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from cluster import storage
+from cluster.datasets import iter_tables, manifest_hash, read_manifest
+from cluster.errors import UserError
+from cluster.manifest import Manifest
+from eval import diagnostics
+from eval.results import RESULT_SCHEMA, score_tasks
+from eval.summary import Run, compare, show
+
+
+def summarise(
+    uris: Sequence[str], baseline: str | None = None, *, draws: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
+    """The comparison of all runs at ``uris`` with the diagnostics, JSON-ready.
+
+    Raises:
+        UserError: a URI is no published eval data set, a name stands for two models, or nothing holds
+            answers.
+    """
+    runs: list[Run] = []
+    forced: list[diagnostics.Likelihoods] = []
+    for uri in uris:
+        manifest = read_manifest(uri)
+        if manifest.kind != "eval":
+            raise UserError(f"{uri} is a data set of kind {manifest.kind!r}, not results of an evaluation")
+        if manifest.config.get("what") == "likelihood":
+            rows = [row for table in iter_tables(uri) for row in table.to_pylist()]
+            forced.append(diagnostics.read(_name(manifest), rows))
+        else:
+            runs.append(_run(uri, manifest))
+    if not runs:
+        raise UserError(
+            "none of the data sets holds answers; give the URIs that `python -m eval run` printed"
+        )
+    names = [r.name for r in runs]
+    if len(set(names)) < len(names):
+        raise UserError(f"several runs have the same name: {', '.join(names)}. Give each model its own name.")
+    if baseline is not None and baseline not in names:
+        raise UserError(f"the baseline {baseline!r} is not among the runs: {', '.join(names)}")
+    summary = compare(runs, baseline, draws=draws, seed=seed)
+    summary["diagnostics"] = diagnostics.compare(forced, summary["baseline"])
+    summary["sources"] = [{"uri": uri, "sha256": manifest_hash(uri)} for uri in uris]
+    return summary
+
+
+def _name(manifest: Manifest) -> str:
+    return next(iter(manifest.models))
+
+
+def _run(uri: str, manifest: Manifest) -> Run:
+    name, revision = next(iter(manifest.models.items()))
+    tables = iter_tables(uri, schema=RESULT_SCHEMA)
+    info = {
+        "uri": uri,
+        "samples": manifest.totals.rows.get("rows", 0),
+        "counts": manifest.totals.counts,
+        "tokens": manifest.totals.tokens,
+        "code": manifest.code_version,
+    }
+    return Run(name=name, revision=revision, tasks=score_tasks(tables), info=info)
+
+
+def write(summary: dict[str, Any], uri: str) -> None:
+    """``summary.json``."""
+    storage.write_bytes(uri, (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+
+
+def text(summary: dict[str, Any]) -> str:
+    """The comparison for a terminal."""
+    parts = [show(summary)]
+    if summary["diagnostics"]:
+        parts += ["", "teacher forcing (nats; VC = log p(answer | image) - log p(answer | noise))"]
+        parts.append(diagnostics.show(summary["diagnostics"]))
+    return "\n".join(parts)

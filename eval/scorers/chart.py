@@ -1,0 +1,60 @@
+"""Charts: ChartQA's relaxed accuracy.
+
+Both sides go through ``float`` ("5%" is 0.05); a number is right within 5 % of a non-zero target. Everything
+else, a target of 0 included, is equality of lower-cased texts. ``chart_clean`` (*ours*) first drops a
+trailing period and commas between digits: "12." and "1,200" are wrong under the official rule, which cost one
+published model 34 points.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from eval.scorers.base import Answer, Scored, Scorer, ratio, table
+
+_THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?:\D|$))")
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
+    except ValueError:
+        return None
+    return value
+
+
+def relaxed(prediction: str, target: str, tolerance: float = 0.05) -> bool:
+    """The official rule; pass texts stripped of surrounding space."""
+    said, true = _number(prediction), _number(target)
+    if said is not None and true:
+        return abs(said - true) / abs(true) <= tolerance
+    return prediction.lower() == target.lower()
+
+
+def clean(text: str) -> str:
+    """Surrounding space, one trailing period and thousands separators removed."""
+    text = _THOUSANDS.sub("", text.strip())
+    return text[:-1].rstrip() if text.endswith(".") else text
+
+
+_COLUMNS = ("correct", "n")
+
+
+def _make(name: str, version: str, read: Callable[[str], str]) -> Scorer:
+    def score(answers: Sequence[Answer]) -> Scored:
+        parsed = [read(a.prediction) for a in answers]
+        rows = [
+            (float(any(relaxed(said, read(g)) for g in a.golds)), 1.0)
+            for a, said in zip(answers, parsed, strict=True)
+        ]
+        return Scored(parsed, table(rows, _COLUMNS))
+
+    metrics = {"relaxed_accuracy": ratio(_COLUMNS, "correct", "n")}
+    return Scorer(
+        name=name, version=version, columns=_COLUMNS, score=score, metrics=metrics, primary="relaxed_accuracy"
+    )
+
+
+CHART = _make("chart", "chartqa/official/1", str.strip)
+CHART_CLEAN = _make("chart_clean", "chartqa/clean/1", clean)
