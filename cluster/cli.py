@@ -11,7 +11,7 @@ import importlib.util
 import sys
 from typing import NamedTuple
 
-from cluster.errors import UserError
+from cluster.errors import UserError, did_you_mean
 
 
 class Command(NamedTuple):
@@ -84,11 +84,9 @@ def run(name: str, argv: list[str]) -> int:
         UserError: there is no such command.
     """
     if name not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise UserError(f"unknown command {name!r}{hint} Commands: {', '.join(COMMANDS)}")
+        raise UserError(
+            f"unknown command {name!r}{did_you_mean(name, COMMANDS)} Commands: {', '.join(COMMANDS)}"
+        )
     module = COMMANDS[name].module
     if importlib.util.find_spec(module) is None:
         raise UserError(f"`l2t {name}` is not part of this version ({module} is missing)")

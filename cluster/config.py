@@ -6,19 +6,18 @@ neighbour, because a silently ignored setting costs a whole run.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cluster.errors import UserError
+from cluster.errors import UserError, did_you_mean
 
 COMMAND_LINE = "command line"
 
@@ -83,7 +82,7 @@ def find_preset(presets_dir: Path, preset: str) -> Path:
         f"Presets in {presets_dir}: {', '.join(known)}" if known else f"There are no presets in {presets_dir}"
     )
     raise UserError(
-        f"unknown preset {preset!r}{_nearest(preset, known)}. {listing}, or give the path of a YAML file."
+        f"unknown preset {preset!r}{did_you_mean(preset, known)} {listing}, or give the path of a YAML file."
     )
 
 
@@ -144,7 +143,7 @@ def check_keys(cls: type[BaseModel], values: dict[str, Any], origin: str, prefix
         if key not in known:
             where = f"of {prefix[:-1]!r}" if prefix else "here"
             raise UserError(
-                f"{origin}: unknown key {prefix + str(key)!r}{_nearest(str(key), known)}. "
+                f"{origin}: unknown key {prefix + str(key)!r}{did_you_mean(str(key), known)} "
                 f"Keys {where}: {', '.join(sorted(known))}"
             )
         _check_value(known[key].annotation, value, origin, f"{prefix}{key}")
@@ -175,11 +174,6 @@ def _check_value(annotation: Any, value: Any, origin: str, path: str) -> None:
                 failures.append(error)
         if failures:
             raise failures[0]
-
-
-def _nearest(key: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _merge(

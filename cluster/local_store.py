@@ -33,6 +33,8 @@ class Object(NamedTuple):
 class LocalStore:
     """Paths on this machine."""
 
+    conditional = True
+
     def exists(self, path: str) -> bool:
         return os.path.exists(path)
 
@@ -148,7 +150,7 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file. Check the path.") from error
-    except (IsADirectoryError, NotADirectoryError) as error:
+    except (IsADirectoryError, NotADirectoryError, FileExistsError) as error:
         raise UserError(f"{path}: a folder where a file is expected, or the other way round") from error
     except PermissionError as error:
         raise UserError(

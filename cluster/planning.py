@@ -76,14 +76,16 @@ def now() -> str:
 
 
 def _probe(uri: str) -> bool:
-    """Whether the store keeps conditional puts; asked once per bucket and process, and said aloud when not."""
+    """Whether the store keeps conditional puts; asked once per bucket and process, and said aloud when
+    not."""
     bucket = "/".join(uri.split("/")[:3]) if "://" in uri else "this machine"
     if bucket not in _probed:
         _probed[bucket] = storage.probe_conditional_put(uri)
         if not _probed[bucket]:
             log.warning(
                 "%s does not promise that exactly one of several writers creates an object (conditional put, "
-                "If-None-Match: *). Results stay exact as long as one driver at a time runs for a dataset: two "
+                "If-None-Match: *). Results stay exact as long as one driver at a time runs for a dataset: "
+                "two "
                 "at once could flip each other's commit records until the manifest is frozen.",
                 bucket,
             )

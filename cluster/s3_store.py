@@ -70,6 +70,7 @@ class S3Store:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self._region = region or ("us-east-1" if endpoint() else None)
         self._endpoint = endpoint()
+        self.conditional = True
         style = {"addressing_style": "path"} if self._endpoint else {}
         self._client = boto3.session.Session().client(
             "s3",
@@ -135,6 +136,7 @@ class S3Store:
                     return True
                 if refusal in UNSUPPORTED:
                     # No condition on this store: look, then write; `probe_conditional_put` tells the user.
+                    self.conditional = False
                     if self.exists(path):
                         return self.read(path) == data
                     put()

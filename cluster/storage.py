@@ -48,7 +48,12 @@ PROBE_ROUNDS, PROBE_WRITERS = 4, 8
 
 
 class Store(Protocol):
-    """What a kind of storage has to offer; ``path`` is local, or ``bucket/key``."""
+    """What a kind of storage has to offer; ``path`` is local, or ``bucket/key``.
+
+    ``conditional`` turns False when the store itself says that it has no conditional put.
+    """
+
+    conditional: bool
 
     def exists(self, path: str) -> bool: ...
     def read(self, path: str) -> bytes: ...
@@ -179,7 +184,7 @@ def probe_conditional_put(root: str) -> bool:
                 return False
         finally:
             delete(uri)
-    return True
+    return _open(root)[0].conditional
 
 
 def download_dir(uri: str, local: Path) -> Path:
