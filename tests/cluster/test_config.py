@@ -143,9 +143,7 @@ values = st.recursive(
 
 @given(keys, values)
 def test_any_value_survives_an_override(path: list[str], value: Any) -> None:
-    text = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True).removesuffix(
-        "...\n"
-    )
+    text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n")
     parsed: Any = parse_override(".".join(path) + "=" + text)
     for key in path:
         assert list(parsed) == [key]
