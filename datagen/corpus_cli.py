@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
             raise UserError(f"--gold {name}: no such gold set; there are {', '.join(GOLD)}")
     config = WorldConfig(images=args.images, seed=args.seed, split=args.split, gold=gold)
     paths = write_world(args.out, config, args.name)
-    print(f"corpus        {paths.corpus}")
+    print(f"corpus         {paths.corpus}")
     for name, uri in paths.gold.items():
-        print(f"gold {name:<9}{uri}")
+        print(f"gold {name:<10}{uri}")
     return 0
