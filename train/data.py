@@ -91,7 +91,7 @@ def collate(samples: Sequence[Sample], pictures: list[NDArray[Any]], pad_id: int
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard in memory: conversations, their lengths in characters, and where each picture is."""
+    """A shard in memory: conversations, about how many tokens each has, and where each picture is."""
 
     table: pa.Table
     lengths: NDArray[np.int64]
@@ -102,8 +102,8 @@ class _Shard:
 class Conversations:
     """The mixture of a config: counts its rows, and reads its shards, of which it keeps the last few."""
 
-    def __init__(self, sources: Sequence[DataSource], *, keep: int) -> None:
-        self.sources, self._keep = sources, keep
+    def __init__(self, sources: Sequence[DataSource], *, keep: int, per_image: int = 0) -> None:
+        self.sources, self._keep, self._per_image = sources, keep, per_image
         self._shards: OrderedDict[tuple[int, int], _Shard] = OrderedDict()
 
     def row_counts(self) -> list[list[int]]:
@@ -155,8 +155,7 @@ class Conversations:
         self._shards.move_to_end(key)
         return self._shards[key]
 
-    @staticmethod
-    def _read(source: DataSource, shard: int) -> _Shard:
+    def _read(self, source: DataSource, shard: int) -> _Shard:
         assert source.instructions is not None
         table = datasets.read_shard(source.instructions, shard, columns=_COLUMNS)
         if source.kinds:
@@ -167,20 +166,21 @@ class Conversations:
         if source.corpus is not None:
             image_table = datasets.read_shard(source.corpus, shard, columns=["image_id", "image"])
             images = {name: i for i, name in enumerate(image_table["image_id"].to_pylist())}
-        return _Shard(table=table, lengths=_text_lengths(table), images=images, image_table=image_table)
+        return _Shard(table=table, lengths=_text_lengths(table, self._per_image), images=images, image_table=image_table)
 
     def lengths(self, rows: Sequence[Row]) -> NDArray[np.int64]:
-        """Length measure per row: bytes of text, and 64 for each picture."""
+        """About the number of tokens of each row."""
         return np.array([self.shard(r.source, r.shard).lengths[r.row] for r in rows], np.int64)
 
 
-def _text_lengths(table: pa.Table) -> NDArray[np.int64]:
+def _text_lengths(table: pa.Table, per_image: int) -> NDArray[np.int64]:
+    """About the number of tokens of each row, without a tokenizer: words and marks of its text, and image tokens."""
     conversation, image_ids = (table[name].combine_chunks() for name in ("conversation", "image_ids"))
-    texts = pc.fill_null(pc.binary_length(pc.struct_field(pc.list_flatten(conversation), "text")), 0)
+    texts = pc.fill_null(pc.struct_field(pc.list_flatten(conversation), "text"), "")
+    words = pc.count_substring_regex(texts, r"\w+|[^\w\s]").to_numpy(zero_copy_only=False)
     owners = pc.list_parent_indices(conversation).to_numpy(zero_copy_only=False)
-    lengths = np.bincount(owners, texts.to_numpy(zero_copy_only=False), len(table)).astype(np.int64)
     pictures = pc.fill_null(pc.list_value_length(image_ids), 0).to_numpy(zero_copy_only=False)
-    return lengths + 64 * pictures.astype(np.int64)
+    return (np.bincount(owners, words, len(table)) + per_image * pictures).astype(np.int64)
 
 
 class LanguageData:
@@ -189,7 +189,9 @@ class LanguageData:
     def __init__(self, cfg: TrainConfig, encoder: Encoder, pixels: Pixels) -> None:
         self.encoder, self.pixels, self.microbatch = encoder, pixels, cfg.microbatch
         # A block may reach into the next window; both stay readable.
-        self.conversations = Conversations(cfg.data, keep=2 * cfg.window_shards)
+        self.conversations = Conversations(
+            cfg.data, keep=2 * cfg.window_shards, per_image=encoder.tokens_per_image
+        )
         units = units_of(self.conversations.row_counts(), [source.weight for source in cfg.data])
         self.order = Order(
             units,
