@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -85,7 +86,7 @@ def _join(address: str) -> None:
 
     try:
         # Bare: inside a submitted job the runtime environment is the submitter's to set.
-        ray.init(log_to_driver=True, logging_level="WARNING")
+        ray.init(log_to_driver=True, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at RAY_ADDRESS={address}: {error}\n"
@@ -102,7 +103,7 @@ def _start(num_cpus: int) -> None:
             num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=True,
-            logging_level="WARNING",
+            logging_level=logging.WARNING,
             _node_ip_address="127.0.0.1",
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
