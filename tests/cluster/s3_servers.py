@@ -7,6 +7,7 @@ stores.
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import os
@@ -132,16 +133,17 @@ def _swift_installation() -> Path:
     project's."""
     home = CACHE / "swift-venv"
     ready = home / f".{SWIFT}"
-    if not ready.exists():
-        venv.create(home, with_pip=True, clear=True)
-        done = subprocess.run(
-            [home / "bin/python", "-m", "pip", "install", "-q", SWIFT, "setuptools<81"],
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise Unavailable(f"pip cannot install {SWIFT}: {done.stderr.strip().splitlines()[-1]}")
-        ready.touch()
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with open(CACHE / "swift.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another test run may be at it
+        if not ready.exists():
+            venv.create(home, with_pip=True, clear=True)
+            done = subprocess.run(
+                [home / "bin/python", "-m", "pip", "install", "-q", SWIFT], capture_output=True, text=True
+            )
+            if done.returncode:
+                raise Unavailable(f"pip cannot install {SWIFT}: {done.stderr.strip().splitlines()[-1]}")
+            ready.touch()
     return home / "bin"
 
 
