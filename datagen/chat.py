@@ -77,7 +77,11 @@ class ChatTemplate:
     def _apply(self, turns: Sequence[Turn], has_image: bool) -> str:
         first_user = next((i for i, t in enumerate(turns) if t.role == "user"), -1)
         messages = [
-            {"role": t.role, "content": self._content(t.text, has_image and i == first_user)}
+            # A placeholder in the text (from a caption, say) would stand for an image that is not there.
+            {
+                "role": t.role,
+                "content": self._content(t.text.replace(self.placeholder, ""), has_image and i == first_user),
+            }
             for i, t in enumerate(turns)
         ]
         return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

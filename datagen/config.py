@@ -30,10 +30,10 @@ OPERATIONAL = {
 class StepSampling(Config):
     """How one step draws its text; the seed comes from the run's seed and the draft's id."""
 
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    max_tokens: int = 96
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int = Field(default=0, ge=0, description="0 is off")
+    max_tokens: int = Field(default=96, ge=1)
     stop: tuple[str, ...] = ()
 
     def at(self, seed: int) -> Sampling:
@@ -58,20 +58,20 @@ class Samplings(Config):
     rewrite: StepSampling = StepSampling()
     review: StepSampling = StepSampling(max_tokens=16)
     instruct: StepSampling = Field(
-        StepSampling(temperature=1.0, top_k=20),
+        default=StepSampling(temperature=1.0, top_k=20),
         description="bootstrap: the instruction (decoding as in Oasis)",
     )
-    respond: StepSampling = Field(StepSampling(), description="bootstrap: the response, greedy")
+    respond: StepSampling = Field(default=StepSampling(), description="bootstrap: the response, greedy")
     retry_temperature: float = 0.7
 
 
 class Engines(Config):
     """Which model plays which role; None is the generator's."""
 
-    generator: EngineConfig = EngineConfig()  # type: ignore[call-arg]
+    generator: EngineConfig = EngineConfig()
     verifier: EngineConfig | None = None
     inner: EngineConfig | None = Field(
-        None, description="the base LLM whose manner of writing answers should have"
+        default=None, description="the base LLM whose manner of writing answers should have"
     )
 
     def of(self, role: str) -> EngineConfig:
@@ -85,15 +85,15 @@ class Reformulate(Config):
     paper gives none).
     """
 
-    bool_share: float = Field(0.3, ge=0, le=1)
-    choice_share: float = Field(0.3, ge=0, le=1)
+    bool_share: float = Field(default=0.3, ge=0, le=1)
+    choice_share: float = Field(default=0.3, ge=0, le=1)
 
 
 class Rewrite(Config):
     """Writing-manner alignment of soft-format answers."""
 
-    share: float = Field(1.0, ge=0, le=1, description="0 turns it off")
-    retries: int = Field(1, ge=0, description="further attempts before the original answer is kept")
+    share: float = Field(default=1.0, ge=0, le=1, description="0 turns it off")
+    retries: int = Field(default=1, ge=0, description="further attempts before the original answer is kept")
 
 
 class DatagenConfig(Config):
@@ -102,29 +102,37 @@ class DatagenConfig(Config):
     corpus: str = Field(description="URI of a published corpus")
     output: str = Field(description="URI of the instruction data set to write")
     program: Literal["comvint", "bootstrap"] = "comvint"
-    prompt_set: str = Field("starter", description="name in datagen/prompts or path of a YAML file")
-    engines: Engines = Engines()  # type: ignore[call-arg]
-    drafts_per_image: int = Field(4, ge=1)
-    kinds: tuple[str, ...] = Field((), description="families to ask for; empty: all of the prompt set")
-    rounds: int = Field(1, ge=0, description="complicate-then-verify rounds")
-    round: int = Field(0, ge=0, description="bootstrap round this data belongs to")
-    reformulate: Reformulate = Reformulate()  # type: ignore[call-arg]
-    rewrite: Rewrite = Rewrite()  # type: ignore[call-arg]
-    sampling: Samplings = Samplings()  # type: ignore[call-arg]
+    prompt_set: str = Field(default="starter", description="name in datagen/prompts or path of a YAML file")
+    engines: Engines = Engines()
+    drafts_per_image: int = Field(default=4, ge=1)
+    kinds: tuple[str, ...] = Field(
+        default=(), description="families to ask for; empty: all of the prompt set"
+    )
+    rounds: int = Field(default=1, ge=0, description="complicate-then-verify rounds")
+    round: int = Field(default=0, ge=0, description="bootstrap round this data belongs to")
+    reformulate: Reformulate = Reformulate()
+    rewrite: Rewrite = Rewrite()
+    sampling: Samplings = Samplings()
     gates: tuple[str, ...] = NAMES
-    verify: bool = Field(True, description="off only for ablations: drafts that pass the gates are accepted")
+    verify: bool = Field(
+        default=True, description="off only for ablations: drafts that pass the gates are accepted"
+    )
     seed: int = 0
-    shards: int | None = Field(None, ge=1, description="only the first shards of the corpus")
-    actors: int = Field(1, ge=1, description="engine actors")
-    in_flight: int = Field(3, ge=1, description="shards in work at once per actor, so the batch never drains")
+    shards: int | None = Field(default=None, ge=1, description="only the first shards of the corpus")
+    actors: int = Field(default=1, ge=1, description="engine actors")
+    in_flight: int = Field(
+        default=3, ge=1, description="shards in work at once per actor, so the batch never drains"
+    )
     rows_in_flight: int | None = Field(
-        None, description="images in work at once per actor; None: max_num_seqs"
+        default=None, description="images in work at once per actor; None: max_num_seqs"
     )
     cpus_per_actor: float = 1.0
     gpus_per_actor: float | None = Field(
-        None, description="None: tensor_parallel_size where Ray has GPUs, else 0"
+        default=None, description="None: tensor_parallel_size where Ray has GPUs, else 0"
     )
-    engine_deaths: int = Field(3, ge=1, description="times a shard may lose its engine before the run stops")
+    engine_deaths: int = Field(
+        default=3, ge=1, description="times a shard may lose its engine before the run stops"
+    )
 
     def identity(self) -> dict[str, Any]:
         """Everything that decides what is written."""

@@ -49,22 +49,28 @@ class EngineConfig(Config):
     """How to run one model. Equal configs share one engine."""
 
     backend: Literal["vllm", "openai"] = "vllm"
-    model: str = Field("starter", description="starter, starter-base, a local folder, s3:// or a hub name")
-    max_model_len: int = Field(
-        512, description="prompt and answer together, in tokens, image tokens included"
+    model: str = Field(
+        default="starter", description="starter, starter-base, a local folder, s3:// or a hub name"
     )
-    max_num_seqs: int = Field(64, description="sequences in one batch; also sizes the admission of calls")
+    max_model_len: int = Field(
+        default=512, description="prompt and answer together, in tokens, image tokens included"
+    )
+    max_num_seqs: int = Field(
+        default=64, description="sequences in one batch; also sizes the admission of calls"
+    )
     gpu_memory_utilization: float = Field(
-        0.9, description="share of one GPU's memory; give two engines 0.45 each"
+        default=0.9, description="share of one GPU's memory; give two engines 0.45 each"
     )
     tensor_parallel_size: int = 1
-    dtype: str = Field("auto", description="auto is float32 on CPU and the checkpoint's own on GPU")
-    enforce_eager: bool | None = Field(None, description="None: eager on CPU, CUDA graphs on GPU")
-    cpu_kv_cache_gib: int = Field(1, description="only on CPU")
+    dtype: str = Field(default="auto", description="auto is float32 on CPU and the checkpoint's own on GPU")
+    enforce_eager: bool | None = Field(default=None, description="None: eager on CPU, CUDA graphs on GPU")
+    cpu_kv_cache_gib: int = Field(default=1, description="only on CPU")
     load_format: str = "auto"
-    image_placeholder: str = Field("<image>", description="for chat templates that take plain text")
-    base_url: str = Field("", description="openai: address of the server, ending in /v1")
-    api_key_env: str = Field("OPENAI_API_KEY", description="openai: name of the variable that holds the key")
+    image_placeholder: str = Field(default="<image>", description="for chat templates that take plain text")
+    base_url: str = Field(default="", description="openai: address of the server, ending in /v1")
+    api_key_env: str = Field(
+        default="OPENAI_API_KEY", description="openai: name of the variable that holds the key"
+    )
 
 
 class Engine(Protocol):

@@ -21,7 +21,7 @@ _PAIR = re.compile(rf"{_QUESTION}\s*(?P<q>.*?)\s*{_ANSWER}\s*(?P<a>.*)", re.IGNO
 _NEXT = re.compile(
     rf"\s*(?:{_QUESTION}|\n\s*\**(?:knowledge|topic|explanation)[\w ]*\**\s*:).*", re.IGNORECASE | re.DOTALL
 )
-_VERDICT = re.compile(r"(?:verdict|result|judge?ment)\W{1,6}(yes|no)\b", re.IGNORECASE)
+_VERDICT = re.compile(r"(?:verdict|(?:judge?ment\s+)?result|judge?ment)\W{1,6}(yes|no)\b", re.IGNORECASE)
 _EVIDENCE = re.compile(r"(?:judge?ment\s+)?evidence\W{0,4}\s*", re.IGNORECASE)
 _BARE = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 _LISTED = re.compile(r"^\s*(?:[-*]|\(?[A-Ha-h\d]\s*[.):])\s*(.+?)\s*$", re.MULTILINE)

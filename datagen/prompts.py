@@ -29,7 +29,7 @@ class Prompt(Config):
     system: str = ""
     role: Role = "generator"
     parse: Parser
-    image: bool = Field(True, description="whether the model sees the image")
+    image: bool = Field(default=True, description="whether the model sees the image")
 
     def fields(self) -> set[str]:
         """Names that the template uses."""
@@ -39,8 +39,10 @@ class Prompt(Config):
 class Kind(Config):
     """A family of questions: what the annotations must hold for it, and which later steps make sense."""
 
-    about: str = Field("", description="what to ask about, in words, for prompts that say more than the name")
-    needs: str = Field("", description="'', 'ocr', 'object:NAME' or 'no-object:NAME'")
+    about: str = Field(
+        default="", description="what to ask about, in words, for prompts that say more than the name"
+    )
+    needs: str = Field(default="", description="'', 'ocr', 'object:NAME' or 'no-object:NAME'")
     complicate: bool = True
     boolean: bool = True
     choice: bool = True
@@ -53,12 +55,12 @@ class PromptSet(Config):
     name: str
     version: str
     clauses: tuple[str, ...] = Field(
-        (), description="format requests that end a question, cut before rephrasing"
+        default=(), description="format requests that end a question, cut before rephrasing"
     )
     choice_turn: str = "{question} Options: {options}. Answer with the letter."
     option_separator: str = " "
     choice_of_short_answers: bool = Field(
-        False, description="make choices only where the answer is a word or two"
+        default=False, description="make choices only where the answer is a word or two"
     )
     kinds: dict[str, Kind]
     prompts: dict[str, Prompt]

@@ -66,9 +66,9 @@ class ShardWorker:
         deaths = await self.ledger.begin.remote(shard)
         if deaths >= self.config.engine_deaths:
             return (
-                f"shard {shard} has lost its engine {deaths} times. Look for the engine's own message above; a "
-                "smaller max_num_seqs or max_model_len helps against too little memory, rows_in_flight=1 finds "
-                "a bad row."
+                f"shard {shard} has lost its engine {deaths} times. Look for the engine's own message above; "
+                "a smaller max_num_seqs or max_model_len helps against too little memory, rows_in_flight=1 "
+                "finds a bad row."
             )
         try:
             table = await asyncio.to_thread(read_shard, self.config.corpus, shard, schema=CORPUS_SCHEMA)

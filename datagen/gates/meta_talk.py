@@ -15,7 +15,7 @@ _META = re.compile(
       | as\s+an?\s+(?:ai|artificial|language\s+model|assistant)
       | i\s+(?:cannot|can't|can\s+not|am\s+unable\s+to)\s+(?:see|view|access|answer)
       | (?:sure|certainly|of\s+course)[,!]\s+(?:here|i)
-      | here\s+(?:is|are)\s+(?:the|a|your|my)\s+(?:rewritten|new|revised|complicated|question|instruction|answer)
+      | here\s+(?:is|are)\s+(?:the|a|your|my)\s+(?:rewritten|new|revised|harder|question|answer)
       | rewritten\s+(?:answer|version|response)
       | (?:question|answer|instruction|evidence|verdict|options)\s*:
     )""",

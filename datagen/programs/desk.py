@@ -11,7 +11,7 @@ from datagen.annotations import holds, serialise
 from datagen.config import DatagenConfig
 from datagen.corpus import CorpusRow
 from datagen.engine import Engine, RequestError
-from datagen.programs.draft import Draft, Ended
+from datagen.programs.draft import Draft, Ended, Provenance
 from datagen.prompts import PromptSet
 from datagen.records import Record, Sampling, Turn, record_id
 
@@ -137,12 +137,14 @@ class Desk:
     def record(self, draft: Draft) -> Record:
         """A draft that has ended, as a record with its provenance."""
         return draft.record(
-            program=self.config.program,
-            program_version=PROGRAM_VERSION,
-            prompt_set=self.prompts.name,
-            prompt_version=self.prompts.version,
-            model_revision=self.revision,
-            source=self.row.source,
+            Provenance(
+                program=self.config.program,
+                program_version=PROGRAM_VERSION,
+                prompt_set=self.prompts.name,
+                prompt_version=self.prompts.version,
+                model_revision=self.revision,
+                source=self.row.source,
+            )
         )
 
 

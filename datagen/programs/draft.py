@@ -19,6 +19,18 @@ class Ended(Exception):
         self.reason = reason
 
 
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """Where records come from; equal for all drafts of an image."""
+
+    program: str
+    program_version: str
+    prompt_set: str
+    prompt_version: str
+    model_revision: str
+    source: str
+
+
 @dataclass
 class Draft:
     """One candidate conversation about one image. ``raw`` is what a model last wrote and nobody could
@@ -74,7 +86,7 @@ class Draft:
             )
         self.state, self.reason = state, reason
 
-    def record(self, **provenance: str) -> Record:
+    def record(self, provenance: Provenance) -> Record:
         """The draft as a record. Text that could not be read stands in a turn of the role ``draft``."""
         if self.state is None:
             raise AssertionError(f"draft {self.id} has not ended")
@@ -105,7 +117,12 @@ class Draft:
             tokens_prompt=self.tokens_prompt,
             tokens_cached=self.tokens_cached,
             tokens_completion=self.tokens_completion,
-            **provenance,
+            program=provenance.program,
+            program_version=provenance.program_version,
+            prompt_set=provenance.prompt_set,
+            prompt_version=provenance.prompt_version,
+            model_revision=provenance.model_revision,
+            source=provenance.source,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 
+import pytest
 from PIL import Image
 
 from datagen.engine import EngineConfig, RequestError, VLLMEngine
@@ -23,6 +24,7 @@ def test_vllm_engine(tiny_model: str) -> None:
     assert with_image == "USER: <image>\n" + asked[0].text + " ASSISTANT:"
     assert engine.render_chat(asked, has_image=False) == "USER: " + asked[0].text + " ASSISTANT:"
     assert engine.render_chat([], has_image=True, cut_after_image=True) == "USER: <image>\n"
+    assert "<image>" not in engine.render_chat([Turn(role="user", text="an <image> tag")], has_image=False)
     assert engine.after_instruction() == " ASSISTANT:"
 
     async def calls() -> None:
@@ -53,16 +55,9 @@ def test_vllm_engine(tiny_model: str) -> None:
         )
         assert stopped.finish_reason == "stop" and stopped.text == ""
 
-        for prompt, image in (
-            (engine.render_chat([Turn(role="user", text="far too long " * 200)], has_image=False), None),
-            (engine.render_chat(asked, has_image=False) + "<image><image>", picture(1)),
-        ):
-            try:
-                await engine.complete(prompt, image, "one" if image else None, greedy)
-            except RequestError as error:
-                assert str(error)
-            else:
-                raise AssertionError("a request that cannot be served must be refused")
+        endless = engine.render_chat([Turn(role="user", text="far too long " * 200)], has_image=False)
+        with pytest.raises(RequestError, match="maximum context length"):
+            await engine.complete(endless, None, None, greedy)
         alive = await engine.complete(with_image, picture(1), "one", greedy)
         assert alive.text == first.text
 

@@ -25,7 +25,7 @@ Script = Callable[[str], str | Completion]
 
 GOOD = {
     "Write a": "Question: What color is the ball? Answer: red",
-    "Make this harder": "Question: What color is the leftmost ball? Answer: One can see that the ball is red.",
+    "Make this harder": "Question: What color is the leftmost ball? Answer: One can see the ball is red.",
     "Check this": "Evidence: The ball is red. Verdict: yes",
     "Make a yes": "Question: Is the ball red? Answer: yes",
     "Make a no": "Question: Is the ball blue? Answer: no",
@@ -91,7 +91,7 @@ def test_the_paper_s_procedure() -> None:
     assert first.rewrite == "" and first.answer == "red", "a hard-format answer is not rewritten"
     assert harder.rewrite == "accepted" and harder.answer == "The ball is red."
     original = [g.detail for g in harder.gates if g.name == "original_answer"]
-    assert original == ["One can see that the ball is red."]
+    assert original == ["One can see the ball is red."]
     choice = by_step(result, format="choice")[0]
     assert sorted(choice.options) == ["black", "blue", "green", "red"]
     assert choice.answer_index is not None and choice.options[choice.answer_index] == "red"
@@ -186,7 +186,8 @@ def test_bootstrap_program() -> None:
     model = script(Check_this="Verdict: yes")
     record = run(
         lambda p: choice if p == "USER: <image>\n" else "C" if "Check" not in p else model(p),
-        program="bootstrap", rewrite={"share": 0},
+        program="bootstrap",
+        rewrite={"share": 0},
     ).records[0]
     assert (record.format, record.options, record.answer_index) == (
         "choice",
@@ -215,9 +216,37 @@ def test_bad_rows_become_rejects() -> None:
 
 
 PIECES = st.sampled_from(
-    ["Question:", "Answer:", "Evidence:", "Verdict:", "yes", "no", "Options:", "A.", "B.", "red", ",", "<image>", "\n",
-     "the caption", "Answer in one word.", "[1, 2", "3]", "**", '"', "\ufffd", "💡", "1.", " ", "{question}", "$x", "\x00"]
-)  # fmt: skip
+    [
+        *(
+            "Question:",
+            "Answer:",
+            "Evidence:",
+            "Verdict:",
+            "Options:",
+            "A.",
+            "B.",
+            "red",
+            ",",
+            "yes",
+            "no",
+            "**",
+        ),
+        *(
+            "the caption",
+            "Answer in one word.",
+            "[1, 2",
+            "3]",
+            "<image>",
+            "\n",
+            '"',
+            "\ufffd",
+            "💡",
+            "1.",
+            " ",
+        ),
+        *("{question}", "$x", "\x00"),
+    ]
+)
 NONSENSE = st.one_of(
     st.lists(PIECES, max_size=14).map(" ".join), st.text(max_size=40), st.sampled_from(list(GOOD.values()))
 )
