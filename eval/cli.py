@@ -106,9 +106,12 @@ def _page(args: argparse.Namespace) -> int:
         if not equals or not name:
             raise UserError(f"--trains {text}: write name=URI of a training run")
         trains[name] = uri
+    if args.summary and args.evals:
+        raise UserError("give --summary or --evals, not both: a summary names its own data sets")
     write_page(
         args.out,
         evals=args.evals,
+        summary=args.summary,
         trains=trains,
         instructions=args.instructions,
         baseline=args.baseline,

@@ -48,8 +48,14 @@ def summarise(
         raise UserError(f"the baseline {baseline!r} is not among the runs: {', '.join(names)}")
     summary = compare(runs, baseline, draws=draws, seed=seed)
     summary["diagnostics"] = diagnostics.compare(forced, summary["baseline"])
-    summary["sources"] = [{"uri": uri, "sha256": manifest_hash(uri)} for uri in uris]
+    summary["sources"] = [_source(uri) for uri in uris]
     return summary
+
+
+def _source(uri: str) -> dict[str, Any]:
+    manifest = read_manifest(uri)
+    rows = sum(manifest.totals.rows.values())
+    return {"uri": uri, "sha256": manifest_hash(uri), "rows": rows, "code": manifest.code_version}
 
 
 def _name(manifest: Manifest) -> str:
@@ -72,6 +78,21 @@ def _run(uri: str, manifest: Manifest) -> Run:
 def write(summary: dict[str, Any], uri: str) -> None:
     """``summary.json``."""
     storage.write_bytes(uri, (json.dumps(summary, indent=1, allow_nan=False) + "\n").encode())
+
+
+def read(uri: str) -> dict[str, Any]:
+    """A comparison that ``write`` stored.
+
+    Raises:
+        UserError: it is not one.
+    """
+    try:
+        summary = json.loads(storage.read_bytes(uri))
+    except ValueError as error:
+        raise UserError(f"{uri}: not JSON ({error}); give the summary.json that `eval run` wrote") from error
+    if not isinstance(summary, dict) or not {"baseline", "models", "tasks", "diagnostics"} <= summary.keys():
+        raise UserError(f"{uri}: not a comparison; give the summary.json that `eval run` wrote")
+    return summary
 
 
 def text(summary: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -108,7 +108,8 @@ def estimate(
 ) -> Estimate:
     """Any metric of (n, columns) statistics: closed form for ratios, cluster bootstrap otherwise."""
     if isinstance(metric.value, Ratio):
-        return ratio_estimate(metric.value, stats, clusters)
+        found = ratio_estimate(metric.value, stats, clusters)
+        return _bounded(found) if metric.share else found
     if len(stats) == 0:
         return _nothing(0, 0)
     code, k = codes(clusters)
@@ -124,6 +125,15 @@ def estimate(
         n=len(stats),
         clusters=k,
     )
+
+
+def _bounded(found: Estimate) -> Estimate:
+    """Keep a share's interval in [0, 1]. Where every answer is right (or wrong) the error is not 0 but
+    unseen: then Wilson's interval over clusters says what could be."""
+    if found.se == 0 and found.value in (0.0, 1.0):
+        _, low, high = wilson(round(found.value * found.clusters), found.clusters)
+        return replace(found, low=low, high=high)
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
 
 
 def bootstrap(value: Callable[[Array], Array], sums: Array, *, draws: int, seed: int) -> Array:

@@ -60,7 +60,12 @@ def _task(name: str, runs: Sequence[Run], base: Run, *, draws: int, seed: int) -
     for run in have:
         scores = run.tasks[name]
         metrics = {
-            key: _scaled(estimate(m, scores.stats, scores.clusters, draws=draws, seed=seed), m)
+            # Bootstrapped side metrics (BLEU) get fewer draws: their error is read to two digits at most.
+            key: _scaled(
+                estimate(m, scores.stats, scores.clusters, draws=max(200, draws // 10), seed=seed), m
+            )
+            if m is not metric
+            else _scaled(estimate(m, scores.stats, scores.clusters, draws=draws, seed=seed), m)
             for key, m in task.rule.metrics.items()
         }
         models[run.name] = {
@@ -77,6 +82,7 @@ def _task(name: str, runs: Sequence[Run], base: Run, *, draws: int, seed: int) -
         "rule": task.version,
         "metric": task.rule.primary,
         "higher": metric.higher,
+        "share": metric.share,
         "chance": task.chance,
         "n": max(m["n"] for m in models.values()),
         "images": max(m["clusters"] for m in models.values()),
