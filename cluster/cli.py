@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import shlex
 import sys
 from typing import NamedTuple
 
@@ -60,21 +62,29 @@ def help_text() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (2: something to put right, 130: interrupted)."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help_text())
-        return 0 if argv else EXIT_USER_ERROR
-    name, *rest = argv
     try:
-        return run(name, rest)
+        status = _help_or_run(argv)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        again = " ".join(["l2t", *argv])
+        again = shlex.join(["l2t", *argv])
         print(
-            f"\ninterrupted. What is finished is kept; it continues when run again: {again}", file=sys.stderr
+            f"\ninterrupted; what is finished is kept. It continues when run again: {again}", file=sys.stderr
         )
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _help_or_run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(help_text())
+        return 0 if argv else EXIT_USER_ERROR
+    return run(argv[0], argv[1:])
 
 
 def run(name: str, argv: list[str]) -> int:

@@ -81,7 +81,7 @@ def test_dispatch_and_exit_status(
     assert capsys.readouterr().err == "error: the file x is missing. Make it.\n"
     command(monkeypatch, KeyboardInterrupt())
     assert cli.main(["fake", "--n", "3"]) == 130
-    assert "continues when run again: l2t fake --n 3" in capsys.readouterr().err
+    assert "It continues when run again: l2t fake --n 3" in capsys.readouterr().err
     command(monkeypatch, ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
         cli.main(["fake"])
@@ -94,3 +94,10 @@ def test_unknown_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     assert cli.main(["later"]) == 2
     assert "not part of this version" in capsys.readouterr().err
     assert cli.main([]) == 2
+
+
+def test_a_reader_that_has_seen_enough() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m cluster --help | true", shell=True, cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stderr == ""
