@@ -31,10 +31,6 @@ class Prompt(Config):
     parse: Parser
     image: bool = Field(default=True, description="whether the model sees the image")
 
-    def fields(self) -> set[str]:
-        """Names that the template uses."""
-        return set(_FIELD.findall(self.template)) & FIELDS
-
 
 class Kind(Config):
     """A family of questions: what the annotations must hold for it, and which later steps make sense."""
@@ -62,13 +58,23 @@ class PromptSet(Config):
     choice_of_short_answers: bool = Field(
         default=False, description="make choices only where the answer is a word or two"
     )
+    draws: dict[str, tuple[str, ...]] = Field(
+        default={}, description="further {fields}; each draft draws one of the values, so that they balance"
+    )
     kinds: dict[str, Kind]
-    prompts: dict[str, Prompt]
+    prompts: dict[str, Prompt] = Field(
+        description="by step; `step.kind` stands for `step` in drafts of that kind"
+    )
+
+    def prompt(self, step: str, kind: str = "") -> Prompt:
+        """The prompt of a step for a kind of question. Raises KeyError for an unknown step."""
+        return self.prompts.get(f"{step}.{kind}") or self.prompts[step]
 
     def render(self, step: str, **fields: str) -> str:
         """The user's text of a step. Raises KeyError for an unknown step or a missing field."""
-        template = self.prompts[step].template
-        return _FIELD.sub(lambda m: fields[m[1]] if m[1] in FIELDS else m[0], template)
+        template = self.prompt(step, fields.get("kind", "")).template
+        known = FIELDS | self.draws.keys()
+        return _FIELD.sub(lambda m: fields[m[1]] if m[1] in known else m[0], template)
 
     def plain(self, question: str) -> str:
         """A question without the format clause at its end."""

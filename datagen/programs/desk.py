@@ -76,7 +76,7 @@ class Desk:
         Raises:
             Ended: ``failed`` where the engine refused the request, ``truncated`` where the text was cut.
         """
-        prompt = self.prompts.prompts[step]
+        prompt = self.prompts.prompt(step, draft.kind)
         about = self.prompts.kinds[draft.kind].about if draft.kind in self.prompts.kinds else ""
         text = self.prompts.render(
             step,
@@ -86,6 +86,7 @@ class Desk:
             answer=draft.answer,
             rewrite=rewrite,
             annotations=self.annotations,
+            **self._drawn(draft),
         )
         turns = [Turn(role="system", text=prompt.system)] if prompt.system else []
         engine = self.engines[prompt.role]
@@ -93,6 +94,13 @@ class Desk:
         return await self.call(
             draft, step, engine, rendered, self.sampling(draft, step, attempt), prompt.image
         )
+
+    def _drawn(self, draft: Draft) -> dict[str, str]:
+        """One value for each of the prompt set's draws, from the draft's seed."""
+        drawn = {}
+        for name, values in self.prompts.draws.items():
+            drawn[name] = random.Random(self.seed(draft, f"draw-{name}")).choice(values)
+        return drawn
 
     def sampling(self, draft: Draft, step: str, attempt: int = 0) -> Sampling:
         """How a step draws for this draft; later attempts are warmer."""
