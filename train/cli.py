@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from cluster.errors import UserError
 
 EXAMPLES = """examples:
-  l2t train starter-tower output=runs/checkpoints/tower
+  l2t train demo-l2t                                  a preset of train/presets
   l2t train demo-l2t epochs=null steps=300 lr.connector=1e-3
-  l2t train path/to/config.yaml --dry-run
-  l2t train demo-l2t --show-mask 5
+  l2t train demo-l2t workers=2                        two Ray Train workers instead of this process
+  l2t train path/to/config.yaml --dry-run             the resolved config, and how many rows and steps
+  l2t train demo-l2t --show-mask 5                    which tokens of five rows are learned, and why
+
+A killed run continues when the same command is given again; a finished one says so.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, load the config, train."""
+    """Parse the command line and train; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="l2t train",
-        description="Train a LLaVA on instruction sets, with the loss of L2T or of plain visual instruction tuning.",
+        description="Train a LLaVA on instruction sets, with the loss of L2T or of visual instruction tuning.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("preset", help="name in train/presets, or path of a YAML file")
+    parser.add_argument("preset", help="name of a preset, or path of a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings that win over the preset")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print the resolved config and the plan, do nothing"
-    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan")
+    what.add_argument("--show-mask", type=int, metavar="N", help="print N rows with the mask and its reasons")
     args = parser.parse_args(argv)
     try:
         return _run(args)
@@ -36,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; run the same command to continue from the last checkpoint", file=sys.stderr)
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
 
 
@@ -46,21 +50,24 @@ def _run(args: argparse.Namespace) -> int:
 
     cfg = load_config(TrainConfig, PRESETS, args.preset, args.overrides)
     if args.dry_run:
-        from train.prepare import plan
+        from train.prepare import describe
 
-        print(to_yaml(cfg))
-        found = plan(cfg)
-        print(
-            f"# rows {found.rows_per_epoch} an epoch, {found.steps_per_epoch} steps an epoch, {found.steps} steps in all"
-        )
+        print(to_yaml(cfg), end="")
+        print(f"# plan: {describe(cfg)}")
+        return 0
+    if args.show_mask is not None:
+        from train.showmask import show
+
+        for line in show(cfg, args.show_mask, color=sys.stdout.isatty() and "NO_COLOR" not in os.environ):
+            print(line)
         return 0
     from train.launch import launch
     from train.prepare import finished
 
     before = finished(cfg.output)
     done = before or launch(cfg)
-    verb = "was done before" if before else "done"
     print(
-        f"{verb}: {done['steps']} steps, {done['used']} samples, {done['rejected']} rejected, model in {cfg.output}/model"
+        f"{'done before' if before else 'done'}: {done['steps']} steps, {done['used']} rows used, "
+        f"{done['rejected']} rejected, {done['seconds']:.0f} s; the model is in {cfg.output}/model"
     )
     return 0

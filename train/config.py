@@ -154,6 +154,9 @@ class TrainConfig(Config):
     group_batches: int = Field(
         8, gt=0, description="conversations of similar length are put together among this many batches"
     )
+    group_rows: int = Field(
+        32, gt=0, description="how many conversations of similar length stay together in a batch"
+    )
     image_cache_mb: int = Field(512, ge=0)
     workers: int = Field(0, ge=0, description="0: in this process; n: Ray Train workers")
     use_gpu: bool = False

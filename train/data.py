@@ -166,14 +166,16 @@ class Conversations:
         if source.corpus is not None:
             image_table = datasets.read_shard(source.corpus, shard, columns=["image_id", "image"])
             images = {name: i for i, name in enumerate(image_table["image_id"].to_pylist())}
-        return _Shard(table=table, lengths=_text_lengths(table, self._per_image), images=images, image_table=image_table)
+        return _Shard(
+            table=table, lengths=text_lengths(table, self._per_image), images=images, image_table=image_table
+        )
 
     def lengths(self, rows: Sequence[Row]) -> NDArray[np.int64]:
         """About the number of tokens of each row."""
         return np.array([self.shard(r.source, r.shard).lengths[r.row] for r in rows], np.int64)
 
 
-def _text_lengths(table: pa.Table, per_image: int) -> NDArray[np.int64]:
+def text_lengths(table: pa.Table, per_image: int) -> NDArray[np.int64]:
     """About the number of tokens of each row, without a tokenizer: words and marks of its text, and image tokens."""
     conversation, image_ids = (table[name].combine_chunks() for name in ("conversation", "image_ids"))
     texts = pc.fill_null(pc.struct_field(pc.list_flatten(conversation), "text"), "")
@@ -187,7 +189,8 @@ class LanguageData:
     """All batches of a run, for one worker."""
 
     def __init__(self, cfg: TrainConfig, encoder: Encoder, pixels: Pixels) -> None:
-        self.encoder, self.pixels, self.microbatch = encoder, pixels, cfg.microbatch
+        self.encoder, self.pixels = encoder, pixels
+        self.microbatch, self.group_rows = cfg.microbatch, cfg.group_rows
         # A block may reach into the next window; both stay readable.
         self.conversations = Conversations(
             cfg.data, keep=2 * cfg.window_shards, per_image=encoder.tokens_per_image
@@ -212,7 +215,7 @@ class LanguageData:
             for block in range(first_block, -(-self.order.rows_per_epoch // self.order.block)):
                 rows = self.order.rows(epoch, block * self.order.block, (block + 1) * self.order.block)
                 lengths = self.conversations.lengths(rows)
-                for cut in self.order.batches(lengths, epoch, block, group=self.microbatch)[skip:]:
+                for cut in self.order.batches(lengths, epoch, block, group=self.group_rows)[skip:]:
                     yield self._step(rows, cut, rank, world)
                 skip = 0
             epoch, batch = epoch + 1, 0

@@ -1,21 +1,99 @@
-"""Start a run: in this process, or on Ray Train workers."""
+"""Start a run: in this process, or on Ray Train workers on one machine or many."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from cluster import storage
+from cluster.errors import UserError
 from train.config import TrainConfig
 from train.prepare import finished, prepare
 
 
 def launch(cfg: TrainConfig) -> dict[str, Any]:
-    """Train to the end and return ``done.json``; a finished run is returned as it is, a killed one continues."""
-    done = finished(cfg.output)
-    if done is None:
-        prepare(cfg)
-        if cfg.workers == 0:
-            from train.loop import run_worker
+    """Train to the end and return ``done.json``.
 
-            done = run_worker(cfg)
-        assert done is not None
+    A finished run is returned as it is. A killed one continues from its last checkpoint, on any number of workers: the
+    order of rows and the size of a batch do not depend on them.
+
+    Raises:
+        UserError: the output holds another run, or the data or the model cannot be read.
+    """
+    done = finished(cfg.output)
+    if done is not None:
+        return done
+    prepare(cfg)
+    if cfg.workers == 0:
+        from train.loop import run_worker
+
+        done = run_worker(cfg)
+    else:
+        done = _on_ray(cfg)
+    if done is None:
+        raise UserError(
+            f"the workers of {cfg.output} ended before the last step; run the same command to continue"
+        )
     return done
+
+
+# Ray prints its workers' output in the driver; these lines of its own say nothing, or are said by the progress line.
+_NOISE = "Failed to query Ray Train Controller|Reporting training result"
+
+
+def _on_ray(cfg: TrainConfig) -> dict[str, Any] | None:
+    """Ray Train restarts the group after a failure; each restart continues from the run's own last checkpoint."""
+    # Read by Ray while it is imported.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOISE)
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from cluster.runtime import init_ray
+
+    filesystem, path = storage.filesystem(storage.join(cfg.output, "ray"))
+    with init_ray():
+        trainer = TorchTrainer(
+            work,
+            train_loop_config={"config": cfg.model_dump(mode="json")},
+            torch_config=TorchConfig(backend="nccl" if cfg.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(num_workers=cfg.workers, use_gpu=cfg.use_gpu),
+            run_config=RunConfig(
+                name="train",
+                storage_path=path,
+                storage_filesystem=filesystem,
+                failure_config=FailureConfig(max_failures=cfg.max_failures),
+            ),
+        )
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            raise _explained(error, cfg) from error
+    return finished(cfg.output)
+
+
+def _explained(error: Exception, cfg: TrainConfig) -> Exception:
+    """The UserError that stopped the workers, where it was one; otherwise one that says how to go on."""
+    for failure in getattr(error, "worker_failures", {}).values():
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, UserError):
+                return cause
+            cause = cause.__cause__
+    last = (str(error).strip().splitlines() or ["no message"])[-1]
+    return UserError(
+        f"the workers of {cfg.output} failed {cfg.max_failures + 1} times: {last}\n"
+        "The same command continues from the last checkpoint."
+    )
+
+
+def work(config: dict[str, Any]) -> None:
+    """What each Ray Train worker runs."""
+    import ray.train
+
+    from train.loop import run_worker
+
+    def report(line: dict[str, Any]) -> None:
+        # A barrier over all workers: a dead one is noticed here and not minutes later.
+        ray.train.report({"step": line["step"], "loss": line["loss"]})
+
+    run_worker(TrainConfig.model_validate(config["config"]), on_log=report)

@@ -13,25 +13,21 @@ from train.config import LearningRates, ModelShape, Module
 from train.tokenizer import IMAGE
 
 if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor, PreTrainedTokenizerFast
-
-
-def build_starter(
-    shape: ModelShape, tokenizer: PreTrainedTokenizerFast
-) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """A new model and its processor.
-
-    ``vision_feature_layer`` -1 is the last layer before the tower's final norm in transformers and in vLLM alike, so
-    both give the same features and no layer is computed in vain; the final norm's weights exist and are never used.
-    """
     from transformers import (
         LlavaConfig,
         LlavaForConditionalGeneration,
         LlavaProcessor,
-        Qwen2Config,
-        SiglipVisionConfig,
+        PreTrainedTokenizerFast,
     )
-    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+
+def starter_config(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
+    """Configuration of a new model.
+
+    ``vision_feature_layer`` -1 is the last layer before the tower's final norm in transformers and in vLLM alike, so
+    both give the same features and no layer is computed in vain; the final norm's weights exist and are never used.
+    """
+    from transformers import LlavaConfig, Qwen2Config, SiglipVisionConfig
 
     vision = SiglipVisionConfig(
         hidden_size=shape.vision_hidden,
@@ -57,12 +53,11 @@ def build_starter(
         pad_token_id=tokenizer.pad_token_id,
         architectures=["Qwen2ForCausalLM"],
     )
-    patches = (shape.image_size // shape.patch_size) ** 2
-    config = LlavaConfig(
+    return LlavaConfig(
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
-        image_seq_length=patches,
+        image_seq_length=(shape.image_size // shape.patch_size) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         projector_hidden_act="gelu",
@@ -70,6 +65,15 @@ def build_starter(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def build_starter(
+    shape: ModelShape, tokenizer: PreTrainedTokenizerFast
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+    """A new model with random weights, and its processor."""
+    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
     size = {"height": shape.image_size, "width": shape.image_size}
     processor = LlavaProcessor(
         image_processor=SiglipImageProcessorPil(size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3),
@@ -78,7 +82,7 @@ def build_starter(
         vision_feature_select_strategy="full",
         chat_template=tokenizer.chat_template,
     )
-    return LlavaForConditionalGeneration(config), processor
+    return LlavaForConditionalGeneration(starter_config(shape, tokenizer)), processor
 
 
 def load(path: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
@@ -88,7 +92,9 @@ def load(path: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
         UserError: not a LLaVA model, or it cannot be read.
     """
     from transformers import AutoConfig, LlavaForConditionalGeneration, LlavaProcessor
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     if path.startswith(("/", ".")) and not (Path(path) / "config.json").is_file():
         raise UserError(
             f"model {path}: no config.json there; give a Hugging Face model folder (…/model of a run) or a hub name"

@@ -100,7 +100,7 @@ class Order:
     ) -> list[NDArray[np.int64]]:
         """Cut a block into batches; each batch is indices into the block, shortest row first.
 
-        Rows of similar length lie together in groups of ``group`` (a forward pass), and each batch is made of random
+        Rows of similar length lie together in groups of ``group`` and each batch is made of random
         groups: little padding, and no batch of one length only.
 
         Args:

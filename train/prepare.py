@@ -17,7 +17,7 @@ from cluster.errors import UserError
 from cluster.models import resolve_model
 from datagen.records import Turn
 from train.config import TrainConfig
-from train.data import Conversations
+from train.data import Conversations, text_lengths
 from train.order import units_of
 from train.render import FORMATS, BadConversation, ChatFormat, render, text_of
 from train.templates import TemplateSet, load_list, mine
@@ -80,6 +80,24 @@ def plan(cfg: TrainConfig) -> Plan:
     )
 
 
+def describe(cfg: TrainConfig) -> str:
+    """The plan in one line, with a guess at the tokens from each source's first shard."""
+    found = plan(cfg)
+    samples = found.steps * cfg.global_batch
+    line = (
+        f"{' + '.join(map(str, found.rows))} rows stored, {found.rows_per_epoch} an epoch; "
+        f"{found.steps_per_epoch} steps an epoch, {found.steps} steps in all, {samples} samples"
+    )
+    if cfg.stage == "tower":
+        return line
+    rows = tokens = 0.0
+    for source, stored in zip(cfg.data, found.rows, strict=True):
+        table = datasets.read_shard(str(source.instructions), 0, columns=["conversation", "image_ids"])
+        tokens += source.weight * stored * float(text_lengths(table, per_image=0).mean())
+        rows += source.weight * stored
+    return f"{line}, about {samples * tokens / rows / 1e6:.1f} million tokens of text"
+
+
 def finished(run: str) -> dict[str, Any] | None:
     """``done.json`` of a run that is complete."""
     place = storage.join(run, "done.json")
@@ -95,10 +113,15 @@ def claim(cfg: TrainConfig) -> None:
     place = storage.join(cfg.output, "config.yaml")
     if storage.put_if_absent(place, to_yaml(cfg).encode()):
         return
-    there, here = yaml.safe_load(storage.read_bytes(place)), cfg.model_dump(mode="json")
-    changed = [k for k in here if k not in _FREE and there.get(k) != here[k]]
+    # Through the model, so that settings added since then count as what they were: their defaults.
+    there, here = TrainConfig.model_validate(yaml.safe_load(storage.read_bytes(place))), cfg
+    changed = [
+        k for k in TrainConfig.model_fields if k not in _FREE and getattr(there, k) != getattr(here, k)
+    ]
     if changed:
-        listing = "; ".join(f"{k}: there {there.get(k)!r}, now {here[k]!r}" for k in changed[:3])
+        listing = "; ".join(
+            f"{k}: there {getattr(there, k)!r}, now {getattr(here, k)!r}" for k in changed[:3]
+        )
         raise UserError(
             f"{cfg.output} holds another run ({listing}). Choose another output, or delete that folder to start over"
         )

@@ -13,13 +13,16 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 
+CPU = torch.device("cpu")
+
+
 @dataclass(frozen=True)
 class Workers:
     """The group this process trains in; one alone needs no process group."""
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
 
     @staticmethod
     def current(use_gpu: bool) -> Workers:
@@ -54,7 +57,6 @@ class Workers:
 
     def wrap(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over workers."""
-        module = module.to(self.device)
         if self.size == 1:
             return module
         return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
