@@ -48,11 +48,7 @@ def _datagen(preset: str | None, overrides: list[str], *, dry_run: bool) -> int:
         print(f"      {plan.drafts} drafts and what is made from them,")
         print(f"      {plan.calls[0]} engine calls at least, about {plan.calls[1]} if every draft passes")
         return 0
-    from cluster.runtime import init_ray
-
-    with init_ray():
-        manifest = run(config)
-    print(summary(config, manifest))
+    print(summary(config, run(config)))
     return 0
 
 

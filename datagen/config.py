@@ -14,6 +14,7 @@ from datagen.engine import EngineConfig
 from datagen.gates import NAMES
 from datagen.records import Sampling
 
+ROLES = ("generator", "verifier", "inner")
 PRESETS_DIR = Path(__file__).parent / "presets"
 OPERATIONAL = {
     "output",

@@ -18,7 +18,7 @@ from typing import Any
 from cluster.datasets import Manifest, freeze, pending_shards, plan_dataset, read_manifest
 from cluster.errors import UserError
 from cluster.progress import Progress
-from datagen.config import DatagenConfig
+from datagen.config import ROLES, DatagenConfig
 from datagen.prompts import load_prompts
 from datagen.revision import model_revision
 
@@ -106,22 +106,21 @@ def _calls(config: DatagenConfig, drafts: int) -> tuple[int, int]:
     return drafts, round(drafts * (first + rest + rewriting))
 
 
-def run(config: DatagenConfig) -> Manifest:
-    """Make (or finish making) the instruction data set and publish it. Ray must be running
-    (`cluster.runtime`).
+def begin(config: DatagenConfig) -> list[int]:
+    """Write the plan of the data set, or find the one written before; returns the shards still to be made.
 
     Raises:
-        UserError: bad input, another run under the same URI, or an engine that keeps dying.
+        UserError: bad input, or another run under the same URI.
     """
     plan = plan_run(config)
     prompts = load_prompts(config.prompt_set)
-    revisions = {role: model_revision(config.engines.of(role)) for role in ("generator", "verifier", "inner")}
+    revisions = {role: model_revision(config.engines.of(role)) for role in ROLES}
     plan_dataset(
         config.output,
         kind="instructions",
         name=config.output.rstrip("/").rsplit("/", 1)[-1],
         shards=plan.shards,
-        # Weights and prompts decide what is written as much as settings do, so they are part of the run's
+        # Weights and prompts decide what is written as much as settings do: they are part of the run's
         # identity.
         config={**config.identity(), "revisions": revisions, "prompts": prompts.content_hash()},
         parents=[config.corpus],
@@ -129,13 +128,28 @@ def run(config: DatagenConfig) -> Manifest:
         prompt_versions={prompts.name: prompts.version},
         models=revisions,
     )
-    pending = pending_shards(config.output)
+    return pending_shards(config.output)
+
+
+def run(config: DatagenConfig) -> Manifest:
+    """Make (or finish making) the instruction data set and publish it. Ray is started only where work is
+    left.
+
+    Raises:
+        UserError: bad input, another run under the same URI, or an engine that keeps dying.
+    """
+    pending = begin(config)
     if pending:
-        _generate(config, pending, plan.images, revisions["generator"])
+        from cluster.runtime import init_ray
+
+        images = plan_run(config).images
+        with init_ray():
+            generate(config, pending, images, model_revision(config.engines.generator))
     return freeze(config.output)
 
 
-def _generate(config: DatagenConfig, pending: list[int], images: int, revision: str) -> None:
+def generate(config: DatagenConfig, pending: list[int], images: int, revision: str) -> None:
+    """Make the pending shards on the running Ray; every shard is committed by its worker."""
     import ray
 
     from datagen.worker import ShardWorker

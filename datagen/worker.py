@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.datasets import commit_shard, read_shard
 from cluster.errors import UserError
-from datagen.config import DatagenConfig
+from datagen.config import ROLES, DatagenConfig
 from datagen.corpus import CORPUS_SCHEMA
 from datagen.engine import Engine, EngineConfig, EngineDead, build_engine
 from datagen.programs.draft import outcome
@@ -21,7 +21,6 @@ from datagen.records import Record
 from datagen.shard import ShardRunner
 
 REPORT_EVERY_S = 1.0
-ROLES = ("generator", "verifier", "inner")
 
 
 class ShardWorker:
