@@ -7,8 +7,6 @@ PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3 2>/dev/nu
 VENV ?= .venv
 # With an NVIDIA driver that answers, the GPU builds; else the CPU builds.
 EXTRA ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
-# Where PyTorch publishes its CPU builds; asked only when the configured package index does not have them.
-TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-$(EXTRA)
 TESTS ?= tests
@@ -30,10 +28,9 @@ $(STAMP): pyproject.toml cluster/environment.py cluster/torchvision_hook.py
 		echo "error: the environment needs about 8 GB of disk while it is installed; $$((free / 1000000)) GB are free here" >&2; exit 2; fi
 	@echo "setting up $(VENV) with the $(EXTRA) builds (about 4 GB, some minutes, once)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@if ! $(BIN)/python -m pip install -q -e ".[$(EXTRA),dev]"; then \
-		test $(EXTRA) = cpu || exit 1; \
-		echo "trying again with the index of PyTorch's CPU builds"; \
-		$(BIN)/python -m pip install -q --extra-index-url $(TORCH_CPU_INDEX) -e ".[$(EXTRA),dev]"; fi
+	@$(BIN)/python -m pip install -q -e ".[$(EXTRA),dev]" || { \
+		echo "error: pip could not install (its message stands above). If it finds no CPU build of torch, name the" >&2; \
+		echo "index that PyTorch publishes them on, and run again: PIP_EXTRA_INDEX_URL=... make $(MAKECMDGOALS)" >&2; exit 2; }
 	@$(BIN)/python -m cluster.environment --fix
 	@touch $@
 

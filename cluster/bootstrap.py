@@ -40,11 +40,15 @@ class BootstrapConfig(Config):
 
     model: str = Field(description="run of the L2T-trained model (the folder that holds model/)")
     corpus: str = Field(description="URI of the images the model writes about")
-    instructions: tuple[str, ...] = Field(description="URIs of what the model was trained on; they stay in the mix")
+    instructions: tuple[str, ...] = Field(
+        description="URIs of what the model was trained on; they stay in the mix"
+    )
     root: str = Field(description="results go to <root>/instructions and <root>/checkpoints")
     name: str = "bootstrap"
     rounds: int = Field(1, ge=1)
-    self_weight: float = Field(1.0, gt=0, description="passes over self-written rows per pass over the others")
+    self_weight: float = Field(
+        1.0, gt=0, description="passes over self-written rows per pass over the others"
+    )
     datagen: StageSettings
     train: StageSettings
 
@@ -71,7 +75,9 @@ def generate_arguments(config: BootstrapConfig, number: int) -> list[str]:
 
 def train_arguments(config: BootstrapConfig, number: int) -> list[str]:
     """Command line of a round's training: the model of the round before continues on everything so far."""
-    data = [{"corpus": config.corpus, "instructions": uri} for uri in config.instructions]
+    data: list[dict[str, object]] = [
+        {"corpus": config.corpus, "instructions": uri} for uri in config.instructions
+    ]
     data += [
         {"corpus": config.corpus, "instructions": config.pairs(k), "weight": config.self_weight}
         for k in range(1, number + 1)
@@ -96,11 +102,16 @@ def run_rounds(config: BootstrapConfig) -> list[str]:
 def main(argv: list[str]) -> int:
     """Parse the command line and run the rounds; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="l2t bootstrap", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="l2t bootstrap",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("preset", help="name in cluster/presets or path of a YAML file")
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings, such as rounds=3")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the plan, start nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config and the plan, start nothing"
+    )
     args = parser.parse_args(argv)
     config = load_config(BootstrapConfig, PRESETS_DIR, args.preset, args.overrides)
     if args.dry_run:

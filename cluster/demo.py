@@ -100,12 +100,26 @@ def steps(config: DemoConfig) -> list[Step]:
         Step(
             title="draw pictures to learn from",
             module="cluster",
-            arguments=("corpus", "starter", f"--images={config.images}", seed, "--gold=none", f"--out={root}"),
+            arguments=(
+                "corpus",
+                "starter",
+                f"--images={config.images}",
+                seed,
+                "--gold=none",
+                f"--out={root}",
+            ),
         ),
         Step(
             title="draw pictures to be measured on",
             module="cluster",
-            arguments=("corpus", "starter", f"--images={config.test_images}", seed, "--split=test", f"--out={root}"),
+            arguments=(
+                "corpus",
+                "starter",
+                f"--images={config.test_images}",
+                seed,
+                "--split=test",
+                f"--out={root}",
+            ),
         ),
         Step(
             title="write, complicate, verify, reformulate and rewrite instructions",
@@ -157,11 +171,16 @@ def steps(config: DemoConfig) -> list[Step]:
 def main(argv: list[str]) -> int:
     """Run the demo; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="l2t demo", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="l2t demo",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings, such as images=200")
     parser.add_argument("--preset", default="demo", help="name in cluster/presets or path of a YAML file")
-    parser.add_argument("--dry-run", action="store_true", help="print the resolved config and the steps, start nothing")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config and the steps, start nothing"
+    )
     args = parser.parse_args(argv)
     config = load_config(DemoConfig, PRESETS_DIR, args.preset, args.overrides)
     plan = steps(config)

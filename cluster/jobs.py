@@ -38,7 +38,10 @@ def submission_id(stage: str, arguments: list[str]) -> str:
 def main(argv: list[str]) -> int:
     """Submit, follow the log, return the job's own exit code (1 where the job gave none)."""
     parser = argparse.ArgumentParser(
-        prog="l2t submit", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="l2t submit",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--address", default="http://127.0.0.1:8265", help="the head's job server")
     parser.add_argument("--id", help="submission id (default: follows from the command)")
@@ -71,7 +74,9 @@ def submit(args: argparse.Namespace) -> int:
         print(f"attached to {job} ({known[job]})")
     else:
         command = shlex.join(["python", "-m", STAGES[args.stage], *args.arguments])
-        client.submit_job(entrypoint=command, submission_id=job, runtime_env={"working_dir": args.working_dir})
+        client.submit_job(
+            entrypoint=command, submission_id=job, runtime_env={"working_dir": args.working_dir}
+        )
         print(f"submitted {job}: {command}")
     if args.no_wait:
         return 0

@@ -78,11 +78,18 @@ CORPUS_SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("sha256", pa.string()),
         ("captions", pa.list_(pa.string())),
-        ("objects", pa.list_(pa.struct([("name", pa.string()), ("box", _BOX), ("attributes", pa.list_(pa.string()))]))),
+        (
+            "objects",
+            pa.list_(
+                pa.struct([("name", pa.string()), ("box", _BOX), ("attributes", pa.list_(pa.string()))])
+            ),
+        ),
         ("regions", pa.list_(pa.struct([("phrase", pa.string()), ("box", _BOX)]))),
         (
             "relations",
-            pa.list_(pa.struct([("subject", pa.int32()), ("predicate", pa.string()), ("object", pa.int32())])),
+            pa.list_(
+                pa.struct([("subject", pa.int32()), ("predicate", pa.string()), ("object", pa.int32())])
+            ),
         ),
         ("ocr", pa.list_(pa.string())),
         ("source", pa.string()),
@@ -109,7 +116,8 @@ def from_row(row: dict[str, Any]) -> CorpusRow:
     values["captions"] = tuple(row["captions"] or ())
     values["ocr"] = tuple(row["ocr"] or ())
     values["objects"] = tuple(
-        Box(name=o["name"], box=tuple(o["box"]), attributes=tuple(o["attributes"] or ())) for o in row["objects"] or ()
+        Box(name=o["name"], box=tuple(o["box"]), attributes=tuple(o["attributes"] or ()))
+        for o in row["objects"] or ()
     )
     values["regions"] = tuple(Region(phrase=r["phrase"], box=tuple(r["box"])) for r in row["regions"] or ())
     values["relations"] = tuple(Relation(**r) for r in row["relations"] or ())
@@ -133,7 +141,9 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Image:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             if picture.width * picture.height > max_pixels:
-                raise BadImage(f"{picture.width}x{picture.height} pixels are more than the limit of {max_pixels}")
+                raise BadImage(
+                    f"{picture.width}x{picture.height} pixels are more than the limit of {max_pixels}"
+                )
             return picture.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, BadImage):

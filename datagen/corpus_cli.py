@@ -15,7 +15,10 @@ EXAMPLES = """examples:
 def main(argv: list[str]) -> int:
     """Parse the command line and write the corpus; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="l2t corpus", description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="l2t corpus",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sources = parser.add_subparsers(dest="source", required=True)
     starter = sources.add_parser(
@@ -28,10 +31,14 @@ def main(argv: list[str]) -> int:
     starter.add_argument("--seed", type=int, default=0, help="another seed gives other pictures (default 0)")
     starter.add_argument("--split", choices=("train", "validation", "test"), default="train")
     starter.add_argument(
-        "--gold", default="questions", help="gold instruction sets, comma separated: dense, tasks, questions or none"
+        "--gold",
+        default="questions",
+        help="gold instruction sets, comma separated: dense, tasks, questions or none",
     )
     starter.add_argument("--name", help="name of the data sets (default starter-<split>)")
-    starter.add_argument("--out", required=True, help="root URI: data sets go to <out>/corpora and <out>/instructions")
+    starter.add_argument(
+        "--out", required=True, help="root URI: data sets go to <out>/corpora and <out>/instructions"
+    )
     args = parser.parse_args(argv)
     if args.images < 1:
         raise UserError(f"--images {args.images}: a corpus needs at least one picture")

@@ -154,7 +154,9 @@ RECORD_SCHEMA = pa.schema(
 
 def record_id(*lineage: Any) -> str:
     """Stable id from content and lineage: the first 20 hex digits of sha256 over their canonical JSON."""
-    return hashlib.sha256(json.dumps(lineage, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:20]
+    return hashlib.sha256(json.dumps(lineage, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[
+        :20
+    ]
 
 
 def to_table(records: list[Record]) -> pa.Table:

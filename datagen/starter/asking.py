@@ -11,7 +11,17 @@ from collections.abc import Callable
 from datagen.starter import questions as q
 from datagen.starter.scene import COLORS, SHAPES, SIZES, WORDS, Scene, Thing
 
-OBJECT_KINDS = ("existence", "count", "color", "shape", "relation", "grounding", "region", "detail", "caption")
+OBJECT_KINDS = (
+    "existence",
+    "count",
+    "color",
+    "shape",
+    "relation",
+    "grounding",
+    "region",
+    "detail",
+    "caption",
+)
 CHART_KINDS = ("chart", "detail", "caption")
 
 
@@ -63,9 +73,7 @@ def noun_for(thing: Thing, rng: random.Random) -> str:
 
 def random_noun(rng: random.Random) -> str:
     """A phrase of the language that need not mean anything in a scene."""
-    thing = Thing(
-        row=0, column=0, shape=rng.choice(SHAPES), color=rng.choice(COLORS), size=rng.choice(SIZES)
-    )
+    thing = Thing(row=0, column=0, shape=rng.choice(SHAPES), color=rng.choice(COLORS), size=rng.choice(SIZES))
     return noun_for(thing, rng)
 
 
@@ -139,7 +147,9 @@ def _chart(scene: Scene, rng: random.Random) -> q.Question | None:
     draw = rng.random()
     if draw < 0.5:
         return q.BarValue(a.color)
-    return q.BarExtreme(rng.choice(("tallest", "shortest"))) if draw < 0.8 else q.BarDifference(a.color, b.color)
+    return (
+        q.BarExtreme(rng.choice(("tallest", "shortest"))) if draw < 0.8 else q.BarDifference(a.color, b.color)
+    )
 
 
 _ASKERS: dict[str, Callable[[Scene, random.Random], q.Question | None]] = {
@@ -168,7 +178,9 @@ def ill_posed(kind: str, scene: Scene, rng: random.Random) -> q.Question | None:
         case "grounding":
             question = q.Ground(_near_miss(scene, rng))
         case "relation":
-            question = q.Relates(_noun(scene, rng, 0.4), rng.choice(list(q.RELATIONS)), _noun(scene, rng, 0.6))
+            question = q.Relates(
+                _noun(scene, rng, 0.4), rng.choice(list(q.RELATIONS)), _noun(scene, rng, 0.6)
+            )
         case "ocr":
             question = q.Word()
         case "chart":

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datagen.prompts import load_prompts
 from datagen.starter import manner
 from datagen.starter import questions as q
-from datagen.starter.asking import ask, as_bool, harder, ill_posed, kinds_of, wrong_answers
+from datagen.starter.asking import as_bool, ask, harder, ill_posed, kinds_of, wrong_answers
 from datagen.starter.scene import Scene
 
 # Families that the generator is asked to write questions of.
@@ -43,7 +43,9 @@ def question_answer(question: str, answer: str) -> str:
     return f"Question: {question} Answer: {answer}"
 
 
-def answering(scene: Scene, rng: random.Random, kind: str | None = None, harder_share: float = 0.2) -> Lesson | None:
+def answering(
+    scene: Scene, rng: random.Random, kind: str | None = None, harder_share: float = 0.2
+) -> Lesson | None:
     """A plain question with its answer, in one of the manners."""
     question = ask(kind or rng.choice(kinds_of(scene)), scene, rng)
     if question is not None and rng.random() < harder_share:
@@ -123,7 +125,9 @@ def verify(scene: Scene, rng: random.Random) -> Lesson | None:
     if draw < 0.15:
         lesson = choice(scene, rng)
         return lesson and _verify_choice(lesson, scene, rng)
-    question = ill_posed(kind, scene, rng) if draw < 0.3 else _maybe_other_form(ask(kind, scene, rng), scene, rng)
+    question = (
+        ill_posed(kind, scene, rng) if draw < 0.3 else _maybe_other_form(ask(kind, scene, rng), scene, rng)
+    )
     if question is None:
         return None
     try:
@@ -188,9 +192,10 @@ def wrong_truth(question: q.Question, truth: q.Truth, scene: Scene, rng: random.
 
 def _flipped(question: q.Question, truth: q.Truth, flipped: str) -> str:
     rest = truth.sentence.split(", ", 1)[1]
-    if isinstance(question, (q.Exists, q.BothExist)):
-        both = isinstance(question, q.BothExist)
-        whole = q.article(question.noun) + (f" and {q.article(question.noun2)}" if both else "")
+    if isinstance(question, q.Exists | q.BothExist):
+        whole = q.article(question.noun)
+        if isinstance(question, q.BothExist):
+            whole += f" and {q.article(question.noun2)}"
         return f"Yes, there is {whole}." if flipped == "yes" else f"No, there is no {question.noun}."
     if isinstance(question, (q.Relates, q.RelatesBoth)):
         rest = rest.replace(" is not ", " is ") if flipped == "yes" else rest.replace(" is ", " is not ", 1)
@@ -290,11 +295,23 @@ def rewrite(scene: Scene, rng: random.Random) -> Lesson | None:
     if question.boolean:
         answer = truth.short if draw < 0.4 else truth.sentence
     else:
-        answer = truth.short if draw < 0.2 else truth.sentence if draw < 0.4 else manner.foreign(truth.sentence, rng)
-    if answer == truth.short and truth.sentence.startswith("No, there is no") and isinstance(question, q.BothExist):
+        answer = (
+            truth.short
+            if draw < 0.2
+            else truth.sentence
+            if draw < 0.4
+            else manner.foreign(truth.sentence, rng)
+        )
+    if (
+        answer == truth.short
+        and truth.sentence.startswith("No, there is no")
+        and isinstance(question, q.BothExist)
+    ):
         return None  # "no" alone does not say which of the two is missing
-    if answer == truth.short and question.boolean and not isinstance(
-        question, (q.Exists, q.BothExist, q.Relates, q.RelatesBoth)
+    if (
+        answer == truth.short
+        and question.boolean
+        and not isinstance(question, (q.Exists, q.BothExist, q.Relates, q.RelatesBoth))
     ):
         return None  # the sentence would need the picture
     return Lesson(
@@ -317,9 +334,7 @@ def review(scene: Scene, rng: random.Random) -> Lesson | None:
     return Lesson(
         kind="review",
         format="open",
-        instruction=prompt(
-            "review", question=question.text(rng), answer=original, rewrite=other.sentence
-        ),
+        instruction=prompt("review", question=question.text(rng), answer=original, rewrite=other.sentence),
         answer="yes" if same else "no",
         needs_image=False,
     )

@@ -13,7 +13,9 @@ from datagen.starter import manner
 from datagen.starter import questions as q
 from datagen.starter.scene import Scene
 
-_CHOICES = re.compile(r"(?P<question>.*) Options: A\. (.*) B\. (.*) C\. (.*) D\. (.*)\. Answer with the letter\.")
+_CHOICES = re.compile(
+    r"(?P<question>.*) Options: A\. (.*) B\. (.*) C\. (.*) D\. (.*)\. Answer with the letter\."
+)
 _BOX = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\]")
 
 

@@ -131,7 +131,9 @@ class Question:
     def text(self, rng: random.Random) -> str:
         """One of the wordings."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        values |= {f"{k}s": plural(v) for k, v in values.items()} | {f"a_{k}": article(v) for k, v in values.items()}
+        values |= {f"{k}s": plural(v) for k, v in values.items()} | {
+            f"a_{k}": article(v) for k, v in values.items()
+        }
         return rng.choice(self.patterns).format(**values)
 
 

@@ -20,9 +20,32 @@ SIDE = GRID * CELL
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "white")
 SIZES = ("small", "large")
-WORDS = (
-    "cat dog sun bus tea car key map box pen cup hat egg fox jam nut owl pie ice log van web zip yak".split()
-)
+WORDS = [
+    "cat",
+    "dog",
+    "sun",
+    "bus",
+    "tea",
+    "car",
+    "key",
+    "map",
+    "box",
+    "pen",
+    "cup",
+    "hat",
+    "egg",
+    "fox",
+    "jam",
+    "nut",
+    "owl",
+    "pie",
+    "ice",
+    "log",
+    "van",
+    "web",
+    "zip",
+    "yak",
+]
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -83,7 +106,9 @@ class Scene:
     def from_json(text: str) -> Scene:
         """Inverse of :meth:`to_json`."""
         data: dict[str, Any] = json.loads(text)
-        return Scene(things=tuple(Thing(**t) for t in data["things"]), bars=tuple(Bar(**b) for b in data["bars"]))
+        return Scene(
+            things=tuple(Thing(**t) for t in data["things"]), bars=tuple(Bar(**b) for b in data["bars"])
+        )
 
 
 def split_of(scene: Scene) -> Split:
@@ -120,7 +145,9 @@ def _objects(rng: random.Random) -> Scene:
         row, column = divmod(cell, GRID)
         if index == sign_at:
             things.append(
-                Thing(row=row, column=column, shape="sign", color="white", size="large", word=rng.choice(WORDS))
+                Thing(
+                    row=row, column=column, shape="sign", color="white", size="large", word=rng.choice(WORDS)
+                )
             )
         else:
             things.append(

@@ -75,7 +75,11 @@ def corpus_row(scene: Scene, config: WorldConfig, index: int) -> CorpusRow:
 
 def _record(parts: list[lessons.Lesson], image_id: str, number: int) -> Record:
     first = parts[0]
-    turns = [t for p in parts for t in (Turn(role="user", text=p.instruction), Turn(role="assistant", text=p.answer))]
+    turns = [
+        t
+        for p in parts
+        for t in (Turn(role="user", text=p.instruction), Turn(role="assistant", text=p.answer))
+    ]
     return Record(
         id=record_id("gold", image_id, number, [t.text for t in turns]),
         image_ids=(image_id,) if first.needs_image else (),
@@ -106,7 +110,9 @@ def _tasks(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | N
     kinds = [k for k in kinds_of(scene) if k not in ("detail", "caption", "region")]
     for _ in range(3):
         yield [lessons.answering(scene, rng, rng.choice(kinds)) for _ in range(3)]
-    yield [lessons.answering(scene, rng, k) for k in rng.sample(("detail", "caption", "detail", "caption"), 1)]
+    yield [
+        lessons.answering(scene, rng, k) for k in rng.sample(("detail", "caption", "detail", "caption"), 1)
+    ]
     yield [lessons.choice(scene, rng), lessons.choice(scene, rng)]
     for role in ("synthesize", "synthesize", "complicate", "verify", "verify", "verify", "reformulate"):
         yield [lessons.ROLES[role](scene, rng)]
@@ -163,7 +169,9 @@ def write_world(root: str, config: WorldConfig, name: str | None = None) -> Worl
         return range(shard * config.shard_images, min(config.images, (shard + 1) * config.shard_images))
 
     stem = name or f"starter-{config.split}"
-    plan_dataset(paths.corpus, kind="corpus", name=stem, shards=shards, config={**settings, "gold": []}, parents=[])
+    plan_dataset(
+        paths.corpus, kind="corpus", name=stem, shards=shards, config={**settings, "gold": []}, parents=[]
+    )
     pending = pending_shards(paths.corpus)
     with Progress(sum(len(indices(k)) for k in pending), unit="images", label=f"corpus {stem}") as progress:
         for shard in pending:
@@ -175,7 +183,12 @@ def write_world(root: str, config: WorldConfig, name: str | None = None) -> Worl
         parents = [Parent(uri=paths.corpus, sha256=manifest_hash(paths.corpus))]
         settings_of = {**settings, "gold": [gold]}
         plan_dataset(
-            uri, kind="instructions", name=f"{stem}-{gold}", shards=shards, config=settings_of, parents=parents
+            uri,
+            kind="instructions",
+            name=f"{stem}-{gold}",
+            shards=shards,
+            config=settings_of,
+            parents=parents,
         )
         pending = pending_shards(uri)
         with Progress(sum(len(indices(k)) for k in pending), unit="images", label=f"gold {gold}") as progress:

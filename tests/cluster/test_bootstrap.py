@@ -31,13 +31,22 @@ def test_round_one_starts_from_the_given_model():
 
 def test_round_two_builds_on_round_one():
     second = config(rounds=2, self_weight=0.5)
-    assert settings(generate_arguments(second, 2))["engines.generator.model"] == "r/checkpoints/bootstrap-1/model"
+    assert (
+        settings(generate_arguments(second, 2))["engines.generator.model"]
+        == "r/checkpoints/bootstrap-1/model"
+    )
     data = settings(train_arguments(second, 2))["data"]
-    assert [d["instructions"] for d in data] == ["i0", "r/instructions/bootstrap-1", "r/instructions/bootstrap-2"]
+    assert [d["instructions"] for d in data] == [
+        "i0",
+        "r/instructions/bootstrap-1",
+        "r/instructions/bootstrap-2",
+    ]
     assert [d.get("weight") for d in data] == [None, 0.5, 0.5]
 
 
 def test_dry_run_starts_nothing(capsys, monkeypatch):
-    monkeypatch.setattr(bootstrap, "run_stage", lambda *a, **k: (_ for _ in ()).throw(AssertionError("started")))
+    monkeypatch.setattr(
+        bootstrap, "run_stage", lambda *a, **k: (_ for _ in ()).throw(AssertionError("started"))
+    )
     assert bootstrap.main(["starter", "model=m", "corpus=c", "instructions=[i]", "root=r", "--dry-run"]) == 0
     assert "round 1: python -m datagen starter-bootstrap" in capsys.readouterr().out

@@ -16,7 +16,10 @@ from cluster.errors import UserError
 from cluster.stages import override, run_stage
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**9), 10**9) | st.text(alphabet="ab /:[]{},'\"=#-", max_size=12),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**9), 10**9)
+    | st.text(alphabet="ab /:[]{},'\"=#-", max_size=12),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=2),
     max_leaves=6,
 )

@@ -67,7 +67,9 @@ def test_truth_of_a_known_chart():
         q.BarValue("blue").truth(CHART)
 
 
-@pytest.mark.parametrize("text", ["What color is the circle?", "What color is the star?", "How tall is the red bar?"])
+@pytest.mark.parametrize(
+    "text", ["What color is the circle?", "What color is the star?", "How tall is the red bar?"]
+)
 def test_ill_posed_questions_are_judged_wrong_whatever_the_answer(text):
     verdict = judge(text, "red", SCENE)
     assert verdict.correct is False and verdict.reason.startswith("ill-posed")

@@ -74,7 +74,9 @@ def test_a_stopped_run_continues(tmp_path, monkeypatch):
         write_world(str(tmp_path), CONFIG)
     before = set(calls[:2])
     calls.clear()
-    monkeypatch.setattr("datagen.starter.world.commit_shard", lambda *a, **k: (calls.append(a[:2]), real(*a, **k)))
+    monkeypatch.setattr(
+        "datagen.starter.world.commit_shard", lambda *a, **k: (calls.append(a[:2]), real(*a, **k))
+    )
     write_world(str(tmp_path), CONFIG)
     assert not before & set(calls)
     assert datasets.read_manifest(world_paths(str(tmp_path), CONFIG).corpus).totals.rows["rows"] == 30
