@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
     page = command("page", "one self-contained HTML page of a whole experiment")
     page.add_argument("--evals", nargs="*", default=[], help="URIs that `l2t eval run` printed")
     page.add_argument(
+        "--summary", metavar="URI", help="instead of --evals: summary.json of a run or comparison"
+    )
+    page.add_argument(
         "--trains", nargs="*", default=[], metavar="NAME=URI", help="training runs (their log.jsonl)"
     )
     page.add_argument("--instructions", nargs="*", default=[], help="URIs of instruction data sets")

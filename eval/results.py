@@ -69,7 +69,8 @@ class TaskScores:
 def answer_of(row: dict[str, object]) -> Answer:
     """A stored row as what the scorers take."""
     return Answer(
-        prediction=str(row["prediction"] or ""),
+        # As every harness does before scoring: many models begin an answer with a space.
+        prediction=str(row["prediction"] or "").strip(),
         golds=tuple(row["golds"] or ()),  # type: ignore[arg-type]
         options=tuple(row["options"] or ()),  # type: ignore[arg-type]
         objects=tuple(row["objects"] or ()),  # type: ignore[arg-type]
