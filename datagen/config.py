@@ -125,7 +125,7 @@ class DatagenConfig(Config):
         default=3, ge=1, description="shards in work at once per actor, so the batch never drains"
     )
     rows_in_flight: int | None = Field(
-        default=None, description="images in work at once per actor; None: max_num_seqs"
+        default=None, description="images in work at once per actor; None: two batches full of drafts"
     )
     cpus_per_actor: float = 1.0
     gpus_per_actor: float | None = Field(

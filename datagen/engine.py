@@ -241,6 +241,7 @@ def _start_vllm(model: str, config: EngineConfig) -> Any:
             trust_remote_code=False,
             disable_log_stats=True,
             enable_log_requests=False,
+            use_tqdm_on_load=False,
             **special,
         )
     )

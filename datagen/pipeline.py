@@ -9,6 +9,7 @@ minus what is committed. There is no barrier between steps: each row is a corout
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -159,6 +160,8 @@ def generate(config: DatagenConfig, pending: list[int], images: int, revision: s
     # A long model load or a quiet tail of long rows is not a hang.
     context.execution_no_progress_timeout_s = -1
     context.enable_progress_bars = False
+    # One line for every execution says nothing that the progress does not say.
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
     gpus = config.gpus_per_actor
     if gpus is None:
         gpus = config.engines.generator.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0

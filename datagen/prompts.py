@@ -39,6 +39,7 @@ class Kind(Config):
         default="", description="what to ask about, in words, for prompts that say more than the name"
     )
     needs: str = Field(default="", description="'', 'ocr', 'object:NAME' or 'no-object:NAME'")
+    once: bool = Field(default=False, description="at most one draft an image: there is one way to ask")
     complicate: bool = True
     boolean: bool = True
     choice: bool = True

@@ -39,7 +39,9 @@ class ShardWorker:
         except UserError as error:
             # Raised in here it would come out as a Ray traceback; returned, the driver can say it in a line.
             self.failure = str(error)
-        rows = self.config.rows_in_flight or max(e.max_num_seqs for e in map(self.config.engines.of, ROLES))
+        # Twice as many drafts as fit a batch keep it full; more would only make the first rows end later.
+        batch = max(self.config.engines.of(role).max_num_seqs for role in ROLES)
+        rows = self.config.rows_in_flight or -(-2 * batch // self.config.drafts_per_image)
         self.runner = (
             ShardRunner(
                 config=self.config,

@@ -137,9 +137,10 @@ class Desk:
         wanted = self.config.kinds or tuple(self.prompts.kinds)
         fit = [k for k in wanted if holds(self.prompts.kinds[k].needs, self.row)] or list(wanted)
         rng = random.Random(f"{self.config.seed}-kinds-{self.row.image_id}")
-        drawn: list[str] = []
+        drawn = rng.sample(fit, len(fit))
+        again = [k for k in fit if not self.prompts.kinds[k].once] or fit
         while len(drawn) < self.config.drafts_per_image:
-            drawn += rng.sample(fit, len(fit))
+            drawn += rng.sample(again, len(again))
         return drawn[: self.config.drafts_per_image]
 
     def record(self, draft: Draft) -> Record:

@@ -41,9 +41,9 @@ def row(number: int, data: bytes | None = None) -> CorpusRow:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a random 100k-parameter LLaVA with the starter's chat template; loads in vLLM."""
     import torch
-    from safetensors.torch import load_file, save_file
 
     from train.config import ModelShape
+    from train.export import save_model
     from train.model import build_starter
     from train.tokenizer import train_tokenizer
 
@@ -57,17 +57,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     )  # fmt: skip
     model, processor = build_starter(shape, tokenizer)
     folder = tmp_path_factory.mktemp("tiny") / "model"
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    # vLLM's Llava expects the hub's names of the tower's weights.
-    weights = load_file(folder / "model.safetensors")
-    tower = "vision_tower."
-    renamed = {
-        f"{tower}vision_model.{name[len(tower) :]}" if name.startswith(tower) else name: value
-        for name, value in weights.items()
-    }
-    save_file(renamed, folder / "model.safetensors", metadata={"format": "pt"})
+    save_model(model, processor, folder)
     return str(folder)
 
 
