@@ -7,6 +7,7 @@ from typing import Any
 
 from cluster import storage
 from cluster.errors import UserError
+from cluster.runtime import init_ray
 from train.config import TrainConfig
 from train.prepare import finished, prepare
 
@@ -43,15 +44,13 @@ _NOISE = "Failed to query Ray Train Controller|Reporting training result"
 
 def _on_ray(cfg: TrainConfig) -> dict[str, Any] | None:
     """Ray Train restarts the group after a failure; each restart continues from the run's own last checkpoint."""
-    # Read by Ray while it is imported.
+    # Read by Ray while it is imported; so are the settings of `init_ray`, hence the late imports.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOISE)
-    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    from cluster.runtime import init_ray
-
-    filesystem, path = storage.filesystem(storage.join(cfg.output, "ray"))
     with init_ray():
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        filesystem, path = storage.filesystem(storage.join(cfg.output, "ray"))
         trainer = TorchTrainer(
             work,
             train_loop_config={"config": cfg.model_dump(mode="json")},

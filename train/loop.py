@@ -53,6 +53,7 @@ class Trainer:
         self.ledger.lines = lines
         self.wrapped = workers.wrap(self.task.module).train()
         self._holdout: list[StepBatch] = []
+        self._measured = self.state.step
         self.grad_norm = 0.0
 
     def _trained(self) -> dict[str, nn.Parameter]:
@@ -131,7 +132,7 @@ class Trainer:
     def _log(self, on_log: OnLog | None) -> str:
         """Write a log line; returns what the progress line says."""
         holdout = self.cfg.holdout
-        due = holdout and (self.state.step % holdout.every == 0 or self.state.step == self.steps)
+        due = holdout and self.state.step // holdout.every > self._measured // holdout.every
         line = self._close(**(self._measure_holdout() if due else {}))
         self.ledger.write(self.cfg.output, now=self.state.step == self.steps)
         if line is None:
@@ -151,6 +152,7 @@ class Trainer:
             batches = min(data.order.batches_per_epoch, -(-holdout.rows // self.cfg.global_batch))
             steps = data.steps(0, rank=self.workers.rank, world=self.workers.size)
             self._holdout = list(islice(steps, batches))
+        self._measured = self.state.step
         totals = torch.zeros(2, len(self.task.weights), dtype=torch.float64)
         self.task.module.eval()
         for microbatch in (m for batch in self._holdout for m in batch.microbatches):

@@ -37,6 +37,7 @@ _FREE = (
     "image_cache_mb",
     "max_failures",
     "output",
+    "microbatch",
 )
 
 
