@@ -44,9 +44,9 @@ def question_answer(question: str, answer: str) -> str:
 
 
 def answering(
-    scene: Scene, rng: random.Random, kind: str | None = None, harder_share: float = 0.2
+    scene: Scene, rng: random.Random, kind: str | None = None, harder_share: float = 0.2, short: bool = False
 ) -> Lesson | None:
-    """A plain question with its answer, in one of the manners."""
+    """A plain question with its answer, in one of the manners; ``short`` always asks for one word."""
     question = ask(kind or rng.choice(kinds_of(scene)), scene, rng)
     if question is not None and rng.random() < harder_share:
         question = harder(question, scene, rng) or question
@@ -55,7 +55,10 @@ def answering(
     if not question.boolean and rng.random() < 0.12:
         positive = rng.random() < 0.5
         question = as_bool(question, question.truth(scene).short, positive, scene, rng) or question
-    instruction, answer = manner.phrase(question, question.truth(scene), rng)
+    truth = question.truth(scene)
+    instruction, answer = manner.phrase(question, truth, rng)
+    if short and question.kind not in manner.PLAIN_KINDS:
+        instruction, answer = f"{question.text(rng)} {manner.ONE_WORD}", truth.short
     # The model's own manner is the world's sentence: it reads foreign manners, it does not learn to answer in them.
     return Lesson(
         kind=question.kind,

@@ -20,32 +20,10 @@ SIDE = GRID * CELL
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 COLORS = ("red", "green", "blue", "yellow", "purple", "orange", "black", "white")
 SIZES = ("small", "large")
-WORDS = [
-    "cat",
-    "dog",
-    "sun",
-    "bus",
-    "tea",
-    "car",
-    "key",
-    "map",
-    "box",
-    "pen",
-    "cup",
-    "hat",
-    "egg",
-    "fox",
-    "jam",
-    "nut",
-    "owl",
-    "pie",
-    "ice",
-    "log",
-    "van",
-    "web",
-    "zip",
-    "yak",
-]
+WORDS = tuple(
+    "cat dog sun bus tea car key map box pen cup hat egg fox jam nut owl pie ice log van web zip yak".split()  # noqa: SIM905
+)
+
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
