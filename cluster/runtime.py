@@ -51,7 +51,7 @@ def set_environment(*, local: bool) -> None:
 
 
 @contextmanager
-def init_ray(num_cpus: int | None = None) -> Iterator[None]:
+def init_ray(num_cpus: int | None = None, *, worker_logs: bool = False) -> Iterator[None]:
     """Ray for the body of a ``with``.
 
     With ``RAY_ADDRESS`` set (also inside a submitted job) it joins that cluster; else it starts one that
@@ -59,6 +59,9 @@ def init_ray(num_cpus: int | None = None) -> Iterator[None]:
 
     Args:
         num_cpus: logical CPUs of a local cluster; default is the number of cores, at least 8.
+        worker_logs: print what the workers print. Engines start with pages of notices, so without this they only
+            go to Ray's log folder; ``L2T_WORKER_LOGS=1`` in the environment shows them. Errors are raised here
+            either way.
 
     Raises:
         UserError: the machine cannot run the pipeline, or the cluster does not answer.
@@ -86,7 +89,7 @@ def _join(address: str) -> None:
 
     try:
         # Bare: inside a submitted job the runtime environment is the submitter's to set.
-        ray.init(log_to_driver=True, logging_level=logging.WARNING)
+        ray.init(log_to_driver=worker_logs, logging_level=logging.WARNING)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at RAY_ADDRESS={address}: {error}\n"
@@ -94,7 +97,7 @@ def _join(address: str) -> None:
         ) from error
 
 
-def _start(num_cpus: int) -> None:
+def _start(num_cpus: int, worker_logs: bool) -> None:
     import ray
 
     try:
@@ -102,7 +105,7 @@ def _start(num_cpus: int) -> None:
             address="local",
             num_cpus=num_cpus,
             include_dashboard=False,
-            log_to_driver=True,
+            log_to_driver=worker_logs,
             logging_level=logging.WARNING,
             _node_ip_address="127.0.0.1",
         )

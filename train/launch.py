@@ -46,7 +46,7 @@ def _on_ray(cfg: TrainConfig) -> dict[str, Any] | None:
     """Ray Train restarts the group after a failure; each restart continues from the run's own last checkpoint."""
     # Read by Ray while it is imported; so are the settings of `init_ray`, hence the late imports.
     os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", _NOISE)
-    with init_ray():
+    with init_ray(worker_logs=True):
         from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
         from ray.train.torch import TorchConfig, TorchTrainer
 
