@@ -224,21 +224,3 @@ def densities(
             body.append(_line(x_at(mean), top, x_at(mean), y_at(0), "mean", f"stroke:{color}"))
     body.append(_text(width - right, height - 4, x_label, "tick", "end"))
     return _svg(width, height, label, body)
-
-
-def stacked(rows: Sequence[tuple[str, Sequence[tuple[str, int, str]]]], *, label: str) -> Markup:
-    """Horizontal bars of counts that add up; a part is (name, count, CSS colour)."""
-    width, row_height, left = 1272.0, 40.0, 0.0
-    body = []
-    for index, (name, parts) in enumerate(rows):
-        total, x = sum(n for _, n, _ in parts), left
-        y = row_height * index
-        body.append(_text(left, y + 12, f"{name}: {total}", "name"))
-        for part, count, color in parts:
-            wide = (width - left) * count / total if total else 0
-            body.append(
-                f'<rect x="{x:.1f}" y="{y + 17:.1f}" width="{wide:.2f}" height="14" style="fill:{color}">'
-                f"<title>{escape(part)}: {count} ({count / total if total else 0:.1%})</title></rect>"
-            )
-            x += wide
-    return _svg(width, row_height * len(rows), label, body)

@@ -73,12 +73,12 @@ def _run(args: argparse.Namespace) -> int:
     from eval.config import PRESETS, EvalConfig
 
     config = load_config(EvalConfig, PRESETS, args.preset, args.overrides)
-    from eval import report, runner
+    from eval import planning, report, runner
 
     if args.dry_run:
         print(to_yaml(config))
-        for step in runner.plan(config):
-            calls = sum(len(c.picks) for c in step.chunks if c.index in set(step.pending))
+        for step in planning.plan(config):
+            calls = sum(len(c.picks) for c in step.pending)
             print(f"{step.uri}\n  {step.samples} samples in {len(step.chunks)} chunks, {calls} still to do")
         return 0
     uris = runner.run(config)

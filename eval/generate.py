@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +46,7 @@ class GenerateWorker:
     What a user can put right travels as ``error``: raised in here it would come out as a Ray traceback.
     """
 
-    def __init__(self, job: Job, chunks: Mapping[int, Chunk]) -> None:
+    def __init__(self, job: Job, chunks: Sequence[Chunk]) -> None:
         self.job = job
         self.chunks = chunks
         self.restart = asyncio.Lock()
@@ -62,7 +62,7 @@ class GenerateWorker:
         """Answer, score and commit every chunk of the batch."""
         for chunk in (self.chunks[int(index)] for index in batch["index"]):
             error = self.failure or await self._chunk(chunk)
-            yield {"index": [chunk.index], "samples": [len(chunk.picks)], "error": [error]}
+            yield {"samples": [len(chunk.picks)], "error": [error]}
 
     async def _chunk(self, chunk: Chunk) -> str:
         """Work on a chunk; an engine that dies is built anew once, then the run ends with a message."""

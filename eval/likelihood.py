@@ -147,31 +147,30 @@ def noise_image(size: tuple[int, int], content: str, draw: int = 0) -> Image:
 
 
 class LikelihoodWorker:
-    """Ray Data actor; a batch is one chunk."""
+    """Ray Data actor; a batch is one chunk of one job. Jobs come one after another, so a model is loaded once."""
 
-    def __init__(self, job: LikelihoodJob, chunks: dict[int, Chunk]) -> None:
-        self.job, self.chunks = job, chunks
-        self.failure = ""
-        try:
-            self.forcer = Forcer(job.model, job.dtype, "cuda" if job.use_gpu else "cpu")
-        except UserError as error:
-            self.failure = str(error)
+    def __init__(self, jobs: Sequence[LikelihoodJob], chunks: Sequence[Sequence[Chunk]]) -> None:
+        self.jobs, self.chunks = jobs, chunks
+        self.loaded: tuple[str, Forcer] | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Score and commit the chunks of the batch (one)."""
-        chunks = [self.chunks[int(index)] for index in batch["index"]]
-        errors = [self.failure or self._chunk(chunk) for chunk in chunks]
-        return {"index": batch["index"], "samples": [len(c.picks) for c in chunks], "error": errors}
+        work = [
+            (self.jobs[int(j)], self.chunks[int(j)][int(k)])
+            for j, k in zip(batch["job"], batch["index"], strict=True)
+        ]
+        return {"samples": [len(chunk.picks) for _, chunk in work], "error": [self._chunk(*w) for w in work]}
 
-    def _chunk(self, chunk: Chunk) -> str:
+    def _chunk(self, job: LikelihoodJob, chunk: Chunk) -> str:
+        """Returns what a user can put right; raised in here it would come out as a Ray traceback."""
         began = time.perf_counter()
         try:
-            rows = rows_of(self.forcer, self.job, load(self.job.gold, chunk))
+            rows = rows_of(self._forcer(job), job, load(job.gold, chunk))
         except UserError as error:
             return str(error)
         counts = {state: sum(r["state"] == state for r in rows) for state in ("accepted", "failed")}
         commit_shard(
-            self.job.uri,
+            job.uri,
             chunk.index,
             {"rows": pa.Table.from_pylist(rows, schema=LIKELIHOOD_SCHEMA)},
             counts={state: n for state, n in counts.items() if n},
@@ -180,6 +179,12 @@ class LikelihoodWorker:
             inputs=len(rows),
         )
         return ""
+
+    def _forcer(self, job: LikelihoodJob) -> Forcer:
+        if self.loaded is None or self.loaded[0] != job.model:
+            self.loaded = None  # frees the last model before the next one needs its memory
+            self.loaded = (job.model, Forcer(job.model, job.dtype, "cuda" if job.use_gpu else "cpu"))
+        return self.loaded[1]
 
 
 def rows_of(forcer: Forcer, job: LikelihoodJob, items: Sequence[Pictured]) -> list[dict[str, Any]]:

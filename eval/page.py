@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,11 @@ from markupsafe import Markup
 
 from cluster import storage
 from cluster.datasets import manifest_hash, read_manifest
-from cluster.errors import UserError
+from datagen import gallery
 from eval import differences, panels, report
-from eval.charts import stacked
 from eval.curves import training
 
 TEMPLATES = Path(__file__).parent / "templates"
-_STATE_COLORS = {
-    "accepted": "var(--c3)",
-    "kept_original": "var(--c1)",
-    "rejected": "var(--c2)",
-    "truncated": "var(--c5)",
-    "failed": "var(--bad)",
-}
 
 
 def write_page(
@@ -64,19 +55,17 @@ def render(
     """The page as text; ``summary`` is what :func:`eval.report.summarise` gives."""
     names = [m["name"] for m in summary["models"]] if summary else []
     color = {name: i for i, name in enumerate([*names, *(n for n in trains if n not in names)])}
-    gallery_style, gallery = _gallery(instructions)
     content: dict[str, Any] = {
         "title": title,
         "lead": _lead(summary),
         "style": Markup((TEMPLATES / "page.css").read_text()),
-        "gallery_style": Markup(gallery_style),
-        "gallery": [Markup(html) for html in gallery],
+        "gallery_style": Markup(gallery.CSS) if instructions else "",
+        "gallery": [Markup(gallery.section(uri)) for uri in instructions],
         "summary": summary,
         **(panels.comparison(summary, color) if summary else {}),
         "diagnostics": panels.diagnostics(summary, color) if summary else [],
         "training": training(trains, color),
         "differing": _differing(summary),
-        "data": _data(instructions),
         "sources": _sources(summary, trains, instructions),
     }
     sections = (
@@ -85,7 +74,7 @@ def render(
         ("mechanism", "Mechanism", content["diagnostics"]),
         ("training", "Training", content["training"]),
         ("samples", "Samples", content["differing"]),
-        ("data", "Data", content["data"]),
+        ("data", "Data", content["gallery"]),
         ("sources", "Sources", True),
     )
     content["contents"] = [(anchor, name) for anchor, name, there in sections if there]
@@ -117,34 +106,6 @@ def _differing(summary: dict[str, Any] | None) -> differences.Disagreement | Non
     other = [m for m in summary["models"] if m is not base][-1]
     found = differences.find(other["name"], other["uri"], base["name"], base["uri"])
     return found if found.samples else None
-
-
-def _data(instructions: Sequence[str]) -> dict[str, Any] | None:
-    """Where the rows of every data set went; the parts add up to its rows."""
-    rows, seen = [], {}
-    for uri in instructions:
-        manifest = read_manifest(uri)
-        if manifest.kind != "instructions":
-            raise UserError(f"{uri} is a data set of kind {manifest.kind!r}, not instructions")
-        parts = []
-        for state, count in manifest.totals.counts.items():
-            shown = _STATE_COLORS.get(state.split(":")[0], "var(--muted)")
-            parts.append((state, count, shown))
-            seen[state.split(":")[0]] = shown
-        rows.append((manifest.name, parts))
-    return (
-        {"chart": stacked(rows, label="rows by terminal state"), "legend": list(seen.items())}
-        if rows
-        else None
-    )
-
-
-def _gallery(instructions: Sequence[str]) -> tuple[str, list[str]]:
-    """Sections of datagen's gallery: sample images with their instructions, verdicts and fates."""
-    if not instructions or importlib.util.find_spec("datagen.gallery") is None:
-        return "", []
-    gallery = importlib.import_module("datagen.gallery")
-    return str(gallery.CSS), [str(gallery.section(uri)) for uri in instructions]
 
 
 def _sources(

@@ -48,7 +48,7 @@ def test_scores_equal_the_package_on_random_token_strings() -> None:
     rng = random.Random(0)
 
     def caption() -> str:
-        return " ".join(rng.choices("a b c d e f g dog cat red".split(), k=rng.randrange(1, 12)))
+        return " ".join(rng.choices([*"abcdefg", "dog", "cat", "red"], k=rng.randrange(1, 12)))
 
     references = {i: [caption() for _ in range(rng.randrange(1, 6))] for i in range(50)}
     predictions = {i: [caption()] for i in references}

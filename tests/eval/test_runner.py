@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -11,15 +12,18 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cluster.config import load_config
-from cluster.datasets import iter_tables, read_manifest
+from cluster.datasets import iter_tables
 from cluster.errors import UserError
+from datagen.engine import Completion, EngineConfig, RequestError, ScriptedEngine
 from eval.cli import main
 from eval.config import PRESETS, EvalConfig, GoldSet
-from eval.runner import plan
+from eval.generate import Job, answer_chunk, known_generations
+from eval.planning import plan
 from eval.samples import load, select
 from eval.tasks import TASKS
 
@@ -59,15 +63,20 @@ def test_selection_is_stable_nested_and_mixed(gold: GoldSet) -> None:
     assert images == sorted(images)
 
 
+@pytest.mark.timeout(1500)
 def test_a_killed_run_continues_and_recomputes_nothing(
     gold: GoldSet, make_model: Callable[[int], str], tmp_path: Path
 ) -> None:
-    arguments = settings(gold, tmp_path / "evals", f"models.a={make_model(0)}", f"models.b={make_model(1)}")
+    arguments = settings(gold, tmp_path / "evals", f"models.a={make_model(0)}")
     process = subprocess.Popen(
-        command("run", *arguments), cwd=REPO, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,
+        command("run", *arguments),
+        cwd=REPO,
+        env=environment(),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.monotonic() + 300
+    )
+    deadline = time.monotonic() + 600
     while not (done := list(tmp_path.glob("evals/a-*/commits/*.json"))):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.02)
@@ -76,48 +85,60 @@ def test_a_killed_run_continues_and_recomputes_nothing(
     before = {path: path.read_bytes() for path in done}
 
     again = subprocess.run(
-        command("run", *arguments), cwd=REPO, env=environment(), capture_output=True, text=True, timeout=550
+        command("run", *arguments), cwd=REPO, env=environment(), capture_output=True, text=True, timeout=800
     )
     assert again.returncode == 0, again.stderr[-4000:]
     assert all(path.read_bytes() == data for path, data in before.items())
     assert "teacher forcing" in again.stdout and "mean relative" in again.stdout
-    summary = json.loads((tmp_path / "evals/summary.json").read_text())
-    assert [m["name"] for m in summary["models"]] == ["a", "b"]
-    config = load_config(EvalConfig, PRESETS, arguments[0], arguments[1:])
-    steps = plan(config)
-    assert all(not step.pending for step in steps)
-    answers = rows(steps[0].uri)
-    assert len({r["sample_id"] for r in answers}) == len(answers) == steps[0].samples
+    answers_step, likelihood_step = plan(load_config(EvalConfig, PRESETS, arguments[0], arguments[1:]))
+    assert not answers_step.pending and not likelihood_step.pending
+    answers = rows(answers_step.uri)
+    assert len({r["sample_id"] for r in answers}) == len(answers) == answers_step.samples
     assert all(r["finish_reason"] in ("stop", "length") and r["state"] == "accepted" for r in answers)
-    assert {r["task"] for r in answers} <= set(TASKS)
-    assert summary["diagnostics"]["test"]["vc"]["models"]["a"]["n"] == steps[2].samples
+    assert all(r["tokens_completion"] <= TASKS[r["task"]].sampling.max_tokens for r in answers)
+    summary = json.loads((tmp_path / "evals/summary.json").read_text())
+    assert summary["diagnostics"]["test"]["vc"]["models"]["a"]["n"] == likelihood_step.samples
 
-    _reuses_and_renames(config, answers, make_model, tmp_path)
+    # The same weights in another folder, fewer tasks: every generation is known already.
+    elsewhere = shutil.copytree(make_model(0), tmp_path / "copy")
+    smaller = [*arguments, f"models.a={elsewhere}", "tasks=[color, existence]", "likelihood.enabled=false"]
+    [step] = plan(load_config(EvalConfig, PRESETS, smaller[0], smaller[1:]))
+    assert isinstance(step.job, Job) and step.job.earlier == (answers_step.uri,)
+    known = known_generations(step.job.earlier, step.job.revision)
+    engine = ScriptedEngine(lambda prompt: pytest.fail("asked the engine again"))
+    reused, _ = asyncio.run(answer_chunk(engine, step.job, step.chunks[0], known))
+    old = {r["sample_id"]: r for r in answers}
+    assert all(r["reused"] and r["prediction"] == old[r["sample_id"]]["prediction"] for r in reused)
+    assert all(r["score"] == old[r["sample_id"]]["score"] for r in reused)
 
 
-def _reuses_and_renames(
-    config: EvalConfig,
-    answers: list[dict],
-    make_model: Callable[[int], str],
-    tmp_path: Path,  # type: ignore[type-arg]
+def test_other_weights_are_another_data_set(
+    gold: GoldSet, make_model: Callable[[int], str], tmp_path: Path
 ) -> None:
-    """A smaller suite of the same weights (in another folder) takes its generations from the first run."""
-    elsewhere = tmp_path / "copy"
-    shutil.copytree(config.models["a"], elsewhere)
-    small = [
-        *settings(GoldSet(corpus=config.corpus, instructions=config.instructions), tmp_path / "evals"),
-        f"models.a={elsewhere}", "tasks=[color, existence]", "likelihood.enabled=false",
-    ]  # fmt: skip
-    done = subprocess.run(
-        command("run", *small), cwd=REPO, env=environment(), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    [step] = plan(load_config(EvalConfig, PRESETS, small[0], small[1:]))
-    assert read_manifest(step.uri).totals.tokens == {"prompt": 0, "cached": 0, "completion": 0}
-    old = {r["sample_id"]: r["prediction"] for r in answers}
-    assert all(old[r["sample_id"]] == r["prediction"] for r in rows(step.uri))
-    changed = plan(load_config(EvalConfig, PRESETS, small[0], [*small[1:], f"models.a={make_model(2)}"]))
-    assert changed[0].uri != step.uri and changed[0].pending
+    models = [f"models.a={make_model(0)}", f"models.b={make_model(0)}", f"models.c={make_model(1)}"]
+    arguments = settings(gold, tmp_path, *models)
+    steps = plan(load_config(EvalConfig, PRESETS, arguments[0], arguments[1:]))
+    assert len({s.uri for s in steps}) == len(steps) == 6
+    a, b, c = (s.job.revision for s in steps[:3])
+    assert a == b != c
+    longer = [*arguments, "limit=3"]
+    assert plan(load_config(EvalConfig, PRESETS, longer[0], longer[1:]))[0].uri != steps[0].uri
+
+
+def test_failures_of_single_samples_are_rows(gold: GoldSet) -> None:
+    chunk = select(gold, list(TASKS.values()), None, 8)[0]
+    job = Job(uri="", name="m", revision="r", text="t", gold=gold, engine=EngineConfig())
+
+    class Refusing(ScriptedEngine):
+        async def complete(self, *arguments: Any, **options: Any) -> Completion:
+            raise RequestError("prompt too long")
+
+    found, _ = asyncio.run(answer_chunk(Refusing(lambda p: ""), job, chunk, {}))
+    assert {r["state"] for r in found} == {"failed"} and {r["reason"] for r in found} == {
+        "request: prompt too long"
+    }
+    spoken, _ = asyncio.run(answer_chunk(ScriptedEngine(lambda p: " \u2028\x0b\x00 красный"), job, chunk, {}))
+    assert {r["state"] for r in spoken} == {"accepted"}
 
 
 def test_dry_run_starts_nothing(

@@ -38,7 +38,7 @@ def test_singleton_clusters_give_the_textbook_error() -> None:
 def test_clustered_error_is_millers_formula() -> None:
     values, clusters = np.array([1.0, 0.0, 1.0, 1.0, 0.0]), ["a", "a", "b", "b", "c"]
     d = values - values.mean()
-    expected = math.sqrt(((d[0] + d[1]) ** 2 + (d[2] + d[3]) ** 2 + d[4] ** 2)) / 5
+    expected = math.sqrt((d[0] + d[1]) ** 2 + (d[2] + d[3]) ** 2 + d[4] ** 2) / 5
     assert mean_estimate(values, clusters).se == pytest.approx(expected)
 
 
