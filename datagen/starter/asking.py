@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable
 
 from datagen.starter import questions as q
+from datagen.starter.phrases import EXTREMES, RELATIONS, IllPosed, box_text
 from datagen.starter.scene import COLORS, SHAPES, SIZES, WORDS, Scene, Thing
 
 OBJECT_KINDS = (
@@ -50,7 +51,7 @@ def well_posed(question: q.Question, scene: Scene) -> bool:
     """Whether the scene answers the question."""
     try:
         question.truth(scene)
-    except q.IllPosed:
+    except IllPosed:
         return False
     return True
 
@@ -115,14 +116,14 @@ def _count(scene: Scene, rng: random.Random) -> q.Question | None:
 
 def _color(scene: Scene, rng: random.Random) -> q.Question | None:
     thing = rng.choice(scene.things)
-    noun = rng.choice((thing.shape, f"{thing.size} {thing.shape}", f"{rng.choice(list(q.EXTREMES))} object"))
+    noun = rng.choice((thing.shape, f"{thing.size} {thing.shape}", f"{rng.choice(list(EXTREMES))} object"))
     return None if thing.shape == "sign" else q.Color(noun)
 
 
 def _shape(scene: Scene, rng: random.Random) -> q.Question | None:
     thing = rng.choice(scene.things)
     size_color = f"{thing.size} {thing.color} object"
-    noun = rng.choice((f"{thing.color} object", size_color, f"{rng.choice(list(q.EXTREMES))} object"))
+    noun = rng.choice((f"{thing.color} object", size_color, f"{rng.choice(list(EXTREMES))} object"))
     return None if thing.shape == "sign" else q.Shape(noun)
 
 
@@ -133,7 +134,7 @@ def _relation(scene: Scene, rng: random.Random) -> q.Question | None:
     noun, noun2 = noun_for(a, rng), noun_for(b, rng)
     if rng.random() < 0.2:
         return q.RelatesBoth(noun, rng.choice(("left of", "right of")), rng.choice(("above", "below")), noun2)
-    return q.Relates(noun, rng.choice(list(q.RELATIONS)), noun2)
+    return q.Relates(noun, rng.choice(list(RELATIONS)), noun2)
 
 
 def _ocr(scene: Scene, rng: random.Random) -> q.Question:
@@ -161,7 +162,7 @@ _ASKERS: dict[str, Callable[[Scene, random.Random], q.Question | None]] = {
     "ocr": _ocr,
     "chart": _chart,
     "grounding": lambda scene, rng: q.Ground(noun_for(rng.choice(scene.things), rng)),
-    "region": lambda scene, rng: q.RegionCaption(q.box_text(rng.choice(scene.things).box)),
+    "region": lambda scene, rng: q.RegionCaption(box_text(rng.choice(scene.things).box)),
     "detail": lambda scene, rng: q.Detail(),
     "caption": lambda scene, rng: q.Caption(),
 }
@@ -178,9 +179,7 @@ def ill_posed(kind: str, scene: Scene, rng: random.Random) -> q.Question | None:
         case "grounding":
             question = q.Ground(_near_miss(scene, rng))
         case "relation":
-            question = q.Relates(
-                _noun(scene, rng, 0.4), rng.choice(list(q.RELATIONS)), _noun(scene, rng, 0.6)
-            )
+            question = q.Relates(_noun(scene, rng, 0.4), rng.choice(list(RELATIONS)), _noun(scene, rng, 0.6))
         case "ocr":
             question = q.Word()
         case "chart":
@@ -201,9 +200,9 @@ def harder(question: q.Question, scene: Scene, rng: random.Random) -> q.Question
             case q.Count(noun):
                 new = q.CountBoth(noun, rng.choice(("", f"{rng.choice(COLORS)} ")) + rng.choice(SHAPES))
             case q.Color():
-                new = q.Color(f"{rng.choice(list(q.EXTREMES))} object")
+                new = q.Color(f"{rng.choice(list(EXTREMES))} object")
             case q.Shape():
-                new = q.Shape(f"{rng.choice(list(q.EXTREMES))} object")
+                new = q.Shape(f"{rng.choice(list(EXTREMES))} object")
             case q.Relates(noun, relation, noun2):
                 across = ("above", "below") if "of" in relation else ("left of", "right of")
                 pair = (relation, rng.choice(across)) if "of" in relation else (rng.choice(across), relation)

@@ -14,7 +14,9 @@ from datagen.prompts import load_prompts
 from datagen.starter import manner
 from datagen.starter import questions as q
 from datagen.starter.asking import as_bool, ask, harder, ill_posed, kinds_of, wrong_answers
-from datagen.starter.scene import Scene
+from datagen.starter.grammar import parse
+from datagen.starter.phrases import IllPosed, Truth, article, box_text, plural, yes_no
+from datagen.starter.scene import COLORS, SHAPES, WORDS, Scene
 
 # Families that the generator is asked to write questions of.
 WRITABLE = ("existence", "count", "color", "shape", "relation", "ocr", "chart", "grounding", "detail")
@@ -135,7 +137,7 @@ def verify(scene: Scene, rng: random.Random) -> Lesson | None:
         return None
     try:
         truth, right = question.truth(scene), draw < 0.68
-    except q.IllPosed:
+    except IllPosed:
         truth, right = _pretended(question, rng), False
     else:
         truth = truth if right else wrong_truth(question, truth, scene, rng)
@@ -154,7 +156,7 @@ def _maybe_other_form(question: q.Question | None, scene: Scene, rng: random.Ran
 def _verify_choice(lesson: Lesson, scene: Scene, rng: random.Random) -> Lesson:
     right = rng.random() < 0.5
     letter = lesson.answer if right else rng.choice([x for x in manner.LETTERS if x != lesson.answer])
-    question = q.parse(lesson.instruction.split(" Options:")[0])
+    question = parse(lesson.instruction.split(" Options:")[0])
     assert question is not None
     return _verdict(lesson.instruction, letter, manner.evidence(question, scene), right)
 
@@ -168,37 +170,37 @@ def _verdict(question: str, answer: str, evidence: str, right: bool) -> Lesson:
     )
 
 
-def wrong_truth(question: q.Question, truth: q.Truth, scene: Scene, rng: random.Random) -> q.Truth:
+def wrong_truth(question: q.Question, truth: Truth, scene: Scene, rng: random.Random) -> Truth:
     """A believable wrong answer: the same sentence with the fact changed, another object's box, one object of a
     description altered."""
     if isinstance(question, q.Ground):
-        boxes = [q.box_text(t.box) for t in scene.things if q.box_text(t.box) != truth.short]
+        boxes = [box_text(t.box) for t in scene.things if box_text(t.box) != truth.short]
         short = rng.choice(boxes or ["[0, 0, 8, 8]"])
-        return q.Truth(short=short, sentence=truth.sentence.replace(truth.short, short))
+        return Truth(short=short, sentence=truth.sentence.replace(truth.short, short))
     if isinstance(question, q.Detail):
         other = _altered(scene, rng)
         return question.truth(other)
     if question.boolean:
         flipped = "no" if truth.short == "yes" else "yes"
-        return q.Truth(short=flipped, sentence=_flipped(question, truth, flipped))
+        return Truth(short=flipped, sentence=_flipped(question, truth, flipped))
     short = rng.choice(wrong_answers(question, truth.short))
     if isinstance(question, (q.Count, q.CountBoth)):
-        noun = q.plural(question.noun)
+        noun = plural(question.noun)
         if isinstance(question, q.CountBoth):
-            return q.Truth(short=short, sentence=f"There are {short} {noun} and {q.plural(question.noun2)}.")
-        return q.Truth(short=short, sentence=q._count(int(short), question.noun))
+            return Truth(short=short, sentence=f"There are {short} {noun} and {plural(question.noun2)}.")
+        return Truth(short=short, sentence=q.count_sentence(int(short), question.noun))
     words = truth.sentence[:-1].split(" ")
     spot = len(words) - 1 - words[::-1].index(truth.short)
     words[spot] = short
-    return q.Truth(short=short, sentence=" ".join(words) + ".")
+    return Truth(short=short, sentence=" ".join(words) + ".")
 
 
-def _flipped(question: q.Question, truth: q.Truth, flipped: str) -> str:
+def _flipped(question: q.Question, truth: Truth, flipped: str) -> str:
     rest = truth.sentence.split(", ", 1)[1]
     if isinstance(question, q.Exists | q.BothExist):
-        whole = q.article(question.noun)
+        whole = article(question.noun)
         if isinstance(question, q.BothExist):
-            whole += f" and {q.article(question.noun2)}"
+            whole += f" and {article(question.noun2)}"
         return f"Yes, there is {whole}." if flipped == "yes" else f"No, there is no {question.noun}."
     if isinstance(question, (q.Relates, q.RelatesBoth)):
         rest = rest.replace(" is not ", " is ") if flipped == "yes" else rest.replace(" is ", " is not ", 1)
@@ -224,34 +226,34 @@ def _altered(scene: Scene, rng: random.Random) -> Scene:
         row=old.row,
         column=old.column,
         size=old.size,
-        shape=rng.choice([s for s in q.SHAPES if s != old.shape]) if rng.random() < 0.5 else old.shape,
-        color=rng.choice([c for c in q.COLORS if c != old.color]),
+        shape=rng.choice([s for s in SHAPES if s != old.shape]) if rng.random() < 0.5 else old.shape,
+        color=rng.choice([c for c in COLORS if c != old.color]),
     )
     return Scene(things=tuple(things))
 
 
-def _pretended(question: q.Question, rng: random.Random) -> q.Truth:
+def _pretended(question: q.Question, rng: random.Random) -> Truth:
     # A fluent answer to a question that has none.
     match question:
         case q.Color(noun):
-            color = rng.choice(q.COLORS)
-            return q.Truth(short=color, sentence=f"The {noun} is {color}.")
+            color = rng.choice(COLORS)
+            return Truth(short=color, sentence=f"The {noun} is {color}.")
         case q.Shape(noun):
-            shape = rng.choice(q.SHAPES)
-            return q.Truth(short=shape, sentence=f"The {noun} is {q.article(shape)}.")
+            shape = rng.choice(SHAPES)
+            return Truth(short=shape, sentence=f"The {noun} is {article(shape)}.")
         case q.Ground():
             x, y = rng.randrange(4) * 16, rng.randrange(4) * 16
-            box = q.box_text((x + 4, y + 4, x + 12, y + 12))
-            return q.Truth(short=box, sentence=box)
+            box = box_text((x + 4, y + 4, x + 12, y + 12))
+            return Truth(short=box, sentence=box)
         case q.Relates(noun, relation, noun2):
             rest = f"{relation} the {noun2}"
-            return q.yes_no(rng.random() < 0.5, f"the {noun} is {rest}", f"the {noun} is not {rest}")
+            return yes_no(rng.random() < 0.5, f"the {noun} is {rest}", f"the {noun} is not {rest}")
         case q.Word():
-            word = rng.choice(q.WORDS)
-            return q.Truth(short=word, sentence=f"The sign says {word}.")
+            word = rng.choice(WORDS)
+            return Truth(short=word, sentence=f"The sign says {word}.")
         case q.BarValue(color):
             value = rng.choice("1234")
-            return q.Truth(short=value, sentence=f"The {color} bar is {value}.")
+            return Truth(short=value, sentence=f"The {color} bar is {value}.")
     raise AssertionError(f"no pretended answer for {question}")
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import random
 
-from datagen.starter.questions import IllPosed, Question, Truth
+from datagen.starter.phrases import IllPosed, Truth
+from datagen.starter.questions import Question
 from datagen.starter.scene import Scene
 
 ONE_WORD = "Answer in one word."

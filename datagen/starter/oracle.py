@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from datagen.starter import manner
 from datagen.starter import questions as q
+from datagen.starter.grammar import parse
+from datagen.starter.phrases import IllPosed, captions
 from datagen.starter.scene import Scene
 
 _CHOICES = re.compile(
@@ -37,12 +39,12 @@ def judge(question: str, answer: str, scene: Scene) -> Judgement:
     if match := _CHOICES.fullmatch(question.strip()):
         text, *listed = match.groups()
         options = tuple(listed)
-    parsed = q.parse(text)
+    parsed = parse(text)
     if parsed is None:
         return Judgement(correct=None, reason="unreadable question")
     try:
         truth = parsed.truth(scene)
-    except q.IllPosed as error:
+    except IllPosed as error:
         return Judgement(correct=False, reason=f"ill-posed: {error}")
     if options:
         right = manner.LETTERS[options.index(truth.short)] if options.count(truth.short) == 1 else None
@@ -53,7 +55,7 @@ def judge(question: str, answer: str, scene: Scene) -> Judgement:
     if isinstance(parsed, q.Detail):
         return _compare(_facts(said) == _facts(truth.short), truth.short)
     if isinstance(parsed, q.Caption):
-        return _compare(said in q.captions(scene), truth.short)
+        return _compare(said in captions(scene), truth.short)
     same = said.rstrip(".").lower() in (truth.short.lower(), truth.sentence.rstrip(".").lower())
     return _compare(same, truth.sentence)
 

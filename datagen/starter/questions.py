@@ -1,119 +1,31 @@
-"""Every question the world can be asked: its wording, its exact answer, and the way back from text to question.
+"""Every question the world can be asked: its wording and its exact answer.
 
 A question class has ``patterns`` (wordings; the fields in braces), the ``kind`` (task family) and ``truth(scene)``.
-The same patterns write questions and read them back, so a draft that a model wrote can be judged exactly.
+``grammar`` reads the same patterns back, so a draft that a model wrote can be judged exactly.
 """
 
 from __future__ import annotations
 
 import random
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import ClassVar
 
-from datagen.starter.scene import COLORS, SHAPES, SIZES, WORDS, Bar, Scene, Thing
-
-EXTREMES: dict[str, Callable[[Thing], int]] = {
-    "leftmost": lambda t: t.column,
-    "rightmost": lambda t: -t.column,
-    "highest": lambda t: t.row,
-    "lowest": lambda t: -t.row,
-}
-RELATIONS: dict[str, Callable[[Thing, Thing], bool]] = {
-    "left of": lambda a, b: a.column < b.column,
-    "right of": lambda a, b: a.column > b.column,
-    "above": lambda a, b: a.row < b.row,
-    "below": lambda a, b: a.row > b.row,
-}
-
-
-class IllPosed(ValueError):
-    """The question has no answer in this scene; the message is the sentence that says why."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truth:
-    """The exact answer: ``short`` (a word, number or box) and the world's own ``sentence`` for it."""
-
-    short: str
-    sentence: str
-
-
-def article(noun: str) -> str:
-    """``a red circle``, ``an orange star``."""
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
-
-
-def plural(noun: str) -> str:
-    """``red circles``, ``crosses``."""
-    return noun + ("es" if noun.endswith("s") else "s")
-
-
-def join(parts: list[str]) -> str:
-    """``a, b and c``."""
-    return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + " and " + parts[-1]
-
-
-def matching(noun: str, scene: Scene) -> list[Thing]:
-    """All things a noun phrase means: ``large red circle``, ``blue object``, ``sign``, ``leftmost object``."""
-    words = noun.split()
-    if words[0] in EXTREMES:
-        key, things = EXTREMES[words[0]], [t for t in scene.things if t.shape != "sign"]
-        best = min((key(t) for t in things), default=0)
-        return [t for t in things if key(t) == best]
-    *adjectives, shape = words
-    found = []
-    for thing in scene.things:
-        of_shape = thing.shape != "sign" if shape == "object" else thing.shape == shape
-        if of_shape and all(w in (thing.color, thing.size) for w in adjectives):
-            found.append(thing)
-    return found
-
-
-def the_one(noun: str, scene: Scene) -> Thing:
-    """The single thing a noun phrase means.
-
-    Raises:
-        IllPosed: none or several.
-    """
-    found = matching(noun, scene)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise IllPosed(f"There is no {noun}.")
-    if noun.split()[0] in EXTREMES:
-        raise IllPosed(f"There is no single {noun}.")
-    raise IllPosed(f"There are {len(found)} {plural(noun)}.")
-
-
-def the_bar(color: str, scene: Scene) -> Bar:
-    """The bar of a colour. Raises IllPosed where there is none."""
-    for bar in scene.bars:
-        if bar.color == color:
-            return bar
-    raise IllPosed(f"There is no {color} bar.")
-
-
-def box_text(box: tuple[int, int, int, int]) -> str:
-    """``[x1, y1, x2, y2]`` in pixels."""
-    return "[" + ", ".join(map(str, box)) + "]"
-
-
-def place(thing: Thing) -> str:
-    """``row 1 column 3``, counted from 1 at the upper left."""
-    return f"row {thing.row + 1} column {thing.column + 1}"
-
-
-def full_name(thing: Thing) -> str:
-    """``large red circle``, or ``sign that says cat``."""
-    return f"sign that says {thing.word}" if thing.word else f"{thing.size} {thing.color} {thing.shape}"
-
-
-def yes_no(flag: bool, yes: str, no: str) -> Truth:
-    """A yes/no answer with its sentence."""
-    return Truth(short="yes", sentence=f"Yes, {yes}.") if flag else Truth(short="no", sentence=f"No, {no}.")
+from datagen.starter.phrases import (
+    RELATIONS,
+    IllPosed,
+    Truth,
+    article,
+    box_text,
+    captions,
+    full_name,
+    matching,
+    place,
+    plural,
+    the_bar,
+    the_one,
+    yes_no,
+)
+from datagen.starter.scene import Scene, Thing
 
 
 @dataclass(frozen=True)
@@ -166,7 +78,8 @@ class BothExist(Question):
         return yes_no(not missing, both, f"there is no {missing[0] if missing else ''}")
 
 
-def _count(n: int, noun: str) -> str:
+def count_sentence(n: int, noun: str) -> str:
+    """``There is 1 star.``, ``There are 3 stars.``"""
     return f"There is 1 {noun}." if n == 1 else f"There are {n} {plural(noun)}."
 
 
@@ -179,7 +92,7 @@ class Count(Question):
     def truth(self, scene: Scene) -> Truth:
         """Number of matches, 0 included."""
         n = len(matching(self.noun, scene))
-        return Truth(short=str(n), sentence=_count(n, self.noun))
+        return Truth(short=str(n), sentence=count_sentence(n, self.noun))
 
 
 @dataclass(frozen=True)
@@ -420,7 +333,7 @@ class IsCount(Question):
     def truth(self, scene: Scene) -> Truth:
         """yes where exactly that many match."""
         n = len(matching(self.noun, scene))
-        sentence = _count(n, self.noun)[:-1].replace("There", "there", 1)
+        sentence = count_sentence(n, self.noun)[:-1].replace("There", "there", 1)
         return yes_no(str(n) == self.number, sentence, sentence)
 
 
@@ -472,76 +385,3 @@ QUESTIONS: tuple[type[Question], ...] = (
     Exists, BothExist, Count, CountBoth, Color, Shape, Relates, RelatesBoth, Word, Letter, BarValue, BarExtreme,
     BarDifference, Ground, RegionCaption, Detail, Caption, IsColor, IsShape, IsCount, Says, IsBarValue, IsBarExtreme,
 )  # fmt: skip
-
-
-def captions(scene: Scene) -> tuple[str, ...]:
-    """Five captions of a scene, in five wordings, all true (Flickr30k and COCO give five references, too)."""
-    if scene.bars:
-        colors = [b.color for b in scene.bars]
-        n = len(colors)
-        return (
-            f"A chart with {join(colors)} bars.",
-            f"A bar chart with {n} bars.",
-            f"There is a chart with {n} bars, {join(colors)}.",
-            f"The image shows a bar chart of {join(colors)}.",
-            f"A picture of {n} bars in {join(colors)}.",
-        )
-    brief = [article(full_name(t) if t.word else f"{t.color} {t.shape}") for t in scene.things]
-    full = [article(full_name(t)) for t in scene.things]
-    return (
-        f"There is {join(brief)}.",
-        f"{join(brief).capitalize()}.",
-        f"The image shows {join(full)}.",
-        f"A picture of {join(full)}.",
-        f"{len(brief)} objects, {join(brief)}.",
-    )
-
-
-_ADJECTIVES = f"(?:(?:{'|'.join(SIZES)}) )?(?:(?:{'|'.join(COLORS)}) )?"
-_SINGULAR = rf"(?:{_ADJECTIVES}(?:{'|'.join(SHAPES)}|object)|sign|(?:{'|'.join(EXTREMES)}) object)"
-_PLURAL = rf"(?:{_ADJECTIVES}(?:circle|square|triangle|star|object)s|{_ADJECTIVES}crosses|signs)"
-_HOLES = {
-    "noun": _SINGULAR,
-    "relation": "|".join(RELATIONS),
-    "color": "|".join(COLORS),
-    "shape": "|".join(SHAPES),
-    "word": "|".join(WORDS),
-    "number": r"\d+",
-    "extreme": "tallest|shortest",
-    "box": r"\[\d+, \d+, \d+, \d+\]",
-}
-
-
-def _hole(match: re.Match[str]) -> str:
-    name = match.group(1)
-    if name.startswith("a_"):
-        field = name[2:]
-        return rf"an? (?P<{field}>{_HOLES[field.rstrip('2')]})"
-    if name.endswith("s") and name[:-1].rstrip("2") == "noun":
-        return rf"(?P<{name[:-1]}>{_PLURAL})"
-    return rf"(?P<{name}>{_HOLES[name.rstrip('2')]})"
-
-
-@cache
-def _readers() -> tuple[tuple[re.Pattern[str], type[Question]], ...]:
-    readers = []
-    for cls in QUESTIONS:
-        for pattern in cls.patterns:
-            literal = re.sub(r"([.?\[\]])", r"\\\1", pattern)
-            readers.append((re.compile(re.sub(r"\{(\w+)\}", _hole, literal)), cls))
-    return tuple(readers)
-
-
-def parse(text: str) -> Question | None:
-    """The question a text asks, or None where it is not a question of this world."""
-    for reader, cls in _readers():
-        if match := reader.fullmatch(text.strip()):
-            values = {k: _singular(v) if k.startswith("noun") else v for k, v in match.groupdict().items()}
-            return cls(**values)
-    return None
-
-
-def _singular(noun: str) -> str:
-    if noun.endswith("crosses"):
-        return noun[:-2]
-    return noun[:-1] if noun.endswith("s") and not noun.endswith("cross") else noun

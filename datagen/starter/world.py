@@ -18,9 +18,9 @@ from datagen import corpus, records
 from datagen.corpus import Box, CorpusRow, Region, Relation
 from datagen.records import Record, Turn, record_id
 from datagen.starter import lessons
-from datagen.starter import questions as q
 from datagen.starter.asking import kinds_of
 from datagen.starter.draw import png
+from datagen.starter.phrases import RELATIONS, captions, full_name
 from datagen.starter.scene import SIDE, Scene, Split, sample_scene
 
 WORLD_VERSION = "1"
@@ -54,7 +54,7 @@ def corpus_row(scene: Scene, config: WorldConfig, index: int) -> CorpusRow:
         Relation(subject=i, predicate=name, object=j)
         for i, a in enumerate(things)
         for j, b in enumerate(things)
-        for name, holds in q.RELATIONS.items()
+        for name, holds in RELATIONS.items()
         if i < j and holds(a, b)
     ]
     return CorpusRow(
@@ -63,9 +63,9 @@ def corpus_row(scene: Scene, config: WorldConfig, index: int) -> CorpusRow:
         width=SIDE,
         height=SIDE,
         sha256=corpus.sha256(picture),
-        captions=q.captions(scene),
+        captions=captions(scene),
         objects=tuple(objects),
-        regions=tuple(Region(phrase=q.full_name(t), box=t.box) for t in things),
+        regions=tuple(Region(phrase=full_name(t), box=t.box) for t in things),
         relations=tuple(relations),
         ocr=tuple(t.word for t in things if t.word),
         source="starter",
@@ -119,7 +119,18 @@ def _tasks(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | N
     yield [lessons.ROLES[rng.choice(("rewrite", "review"))](scene, rng)]
 
 
-_DRILL = ("existence", "existence", "relation", "relation", "count", "count", "color", "color", "shape", "grounding")
+_DRILL = (
+    "existence",
+    "existence",
+    "relation",
+    "relation",
+    "count",
+    "count",
+    "color",
+    "color",
+    "shape",
+    "grounding",
+)
 
 
 def _drill(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | None]]:
