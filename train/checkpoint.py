@@ -1,6 +1,7 @@
 """State of a run on object storage: what a killed run continues from.
 
-Written completely under a name of its own, then named by ``state/latest.json``; a kill in between leaves the one before.
+Written completely under a name of its own, then named by ``state/latest.json``; a kill in between leaves the one
+before.
 """
 
 from __future__ import annotations

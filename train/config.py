@@ -89,11 +89,11 @@ class Loss(Config):
     w_response: float = Field(1.0, ge=0)
     normalisation: Literal["global_token_mean", "microbatch_mean"] = Field(
         "global_token_mean",
-        description="global: same gradient for any microbatch and number of workers; microbatch: as the papers' code bases do",
+        description="global: same gradient for any microbatch and number of workers; microbatch: as LLaVA does",
     )
     instruction_loss_on_text_only: bool = Field(
         False,
-        description="learn instructions of conversations without image; the paper leaves it open, its motivation needs one",
+        description="learn instructions of conversations without image; the paper leaves it open",
     )
 
 

@@ -98,7 +98,8 @@ class Encoder:
         dropped = int(is_learned[self.max_length :].sum())
         if (reasons[self.max_length :] == Reason.IMAGE).any():
             return BadConversation(f"image tokens do not fit into max_length {self.max_length}")
-        ids, reasons, is_learned = (a[: self.max_length] for a in (ids, reasons, is_learned))
+        kept = slice(self.max_length)
+        ids, reasons, is_learned = ids[kept], reasons[kept], is_learned[kept]
         # The first token has nothing before it to be predicted from.
         if not is_learned[1:].any():
             return BadConversation(f"nothing left to learn within max_length {self.max_length}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -36,7 +36,8 @@ def save_model(
         weights[hub_name(name)] = tensor.detach().to("cpu", dtype).contiguous().clone()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     model.config.dtype = dtype
-    for part in (model.config.vision_config, model.config.text_config):
+    parts: list[Any] = [model.config.vision_config, model.config.text_config]
+    for part in parts:
         part.dtype = dtype
     model.config.architectures = ["LlavaForConditionalGeneration"]
     model.config.save_pretrained(folder)

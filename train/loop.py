@@ -32,7 +32,7 @@ OnLog = Callable[[dict[str, Any]], None]
 
 
 class Trainer:
-    """One worker's run: :meth:`train` goes to the last step and stores checkpoints on the way, :meth:`finish` exports."""
+    """One worker's run: :meth:`train` goes to the last step and stores checkpoints, :meth:`finish` exports."""
 
     def __init__(self, cfg: TrainConfig, workers: Workers) -> None:
         torch.set_num_threads(cfg.threads)
@@ -160,7 +160,8 @@ class Trainer:
                 totals[0] += self.task.module(microbatch).double().cpu()
             totals[1] += torch.from_numpy(microbatch.counts)
         self.task.module.train()
-        return self.ledger.losses(*self.workers.sum(totals), prefix="holdout_")
+        sums, counts = self.workers.sum(totals)
+        return self.ledger.losses(sums, counts, prefix="holdout_")
 
     def save(self) -> None:
         """Store a checkpoint. The first worker writes; the others wait for it at their next exchange."""

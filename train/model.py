@@ -29,6 +29,9 @@ def starter_config(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Lla
     """
     from transformers import LlavaConfig, Qwen2Config, SiglipVisionConfig
 
+    # Options that transformers takes from keyword arguments without naming them.
+    without_head: dict[str, Any] = {"vision_use_head": False}
+    ends: dict[str, Any] = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     vision = SiglipVisionConfig(
         hidden_size=shape.vision_hidden,
         intermediate_size=shape.vision_intermediate,
@@ -36,7 +39,7 @@ def starter_config(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Lla
         num_attention_heads=shape.vision_heads,
         image_size=shape.image_size,
         patch_size=shape.patch_size,
-        vision_use_head=False,
+        **without_head,
     )
     text = Qwen2Config(
         # Rounded up to a multiple of 64: both matrix kernels and vLLM's padded vocabulary like it.
@@ -56,14 +59,13 @@ def starter_config(shape: ModelShape, tokenizer: PreTrainedTokenizerFast) -> Lla
     return LlavaConfig(
         vision_config=vision,
         text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(IMAGE),
+        image_token_index=int(tokenizer.vocab[IMAGE]),
         image_seq_length=(shape.image_size // shape.patch_size) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
         projector_hidden_act="gelu",
         tie_word_embeddings=True,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **ends,
     )
 
 

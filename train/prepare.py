@@ -129,7 +129,7 @@ def claim(cfg: TrainConfig) -> None:
 
 
 def conversations(cfg: TrainConfig, limit: int | None = None) -> Iterator[tuple[list[Turn], int]]:
-    """(turns, images) of the rows of the mixture, source by source, shard by shard, at most ``limit`` of each source."""
+    """(turns, images) of the rows of the mixture, source by source, at most ``limit`` of each."""
     for source in cfg.data:
         if source.instructions is None:
             continue

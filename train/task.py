@@ -36,7 +36,7 @@ def build_task(cfg: TrainConfig) -> Task:
     model.freeze(llava, cfg.lr)
     pixels = Pixels(processor, cfg.image_cache_mb)
     if cfg.stage == "tower":
-        vision = llava.config.vision_config
+        vision: Any = llava.config.vision_config
         words = vocabulary([str(source.corpus) for source in cfg.data])
         torch.manual_seed(cfg.seed)
         return Task(

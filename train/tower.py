@@ -91,7 +91,8 @@ class TowerLoss(nn.Module):
     def __init__(self, model: LlavaForConditionalGeneration, pixels: Pixels, words: int) -> None:
         super().__init__()
         self.model, self._pixels = model, pixels
-        self.head = nn.Linear(model.config.vision_config.hidden_size, words)
+        vision: Any = model.config.vision_config
+        self.head = nn.Linear(vision.hidden_size, words)
 
     def forward(self, batch: TowerMicrobatch) -> Tensor:
         """[1] sum over patches of the binary cross-entropies of all words."""

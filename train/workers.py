@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
-
 CPU = torch.device("cpu")
 
 

@@ -59,7 +59,9 @@ def write_world(
         extra: more records, put into shard 0.
     """
     uris = {"corpus": str(root / "corpora/squares"), "instructions": str(root / "instructions/squares")}
-    datasets.plan_dataset(uris["corpus"], kind="corpus", name="squares", shards=shards, config={"images": images})
+    datasets.plan_dataset(
+        uris["corpus"], kind="corpus", name="squares", shards=shards, config={"images": images}
+    )
     rng = random.Random(7)
     made: list[list[Record]] = []
     for shard in range(shards):
@@ -74,7 +76,9 @@ def write_world(
             )
             rows.append(spoil(row))
             talks.append(
-                record(f"{name}-color", (name,), [("What color is it? Answer in one word.", color)], kind="color")
+                record(
+                    f"{name}-color", (name,), [("What color is it? Answer in one word.", color)], kind="color"
+                )
             )
             where = [("Where is the square?", f"row {cell // 4 + 1}"), ("And the column?", f"{cell % 4 + 1}")]
             talks.append(record(f"{name}-where", (name,), where, kind="where"))
@@ -84,7 +88,12 @@ def write_world(
         made.append(talks)
     datasets.freeze(uris["corpus"])
     datasets.plan_dataset(
-        uris["instructions"], kind="instructions", name="squares", shards=shards, config={}, parents=[uris["corpus"]]
+        uris["instructions"],
+        kind="instructions",
+        name="squares",
+        shards=shards,
+        config={},
+        parents=[uris["corpus"]],
     )
     for shard, talks in enumerate(made):
         datasets.commit_shard(uris["instructions"], shard, {"rows": records.to_table(talks)})
@@ -95,7 +104,9 @@ def write_world(
 def record(name: str, images: tuple[str, ...], turns: list[tuple[str, str]], kind: str = "color") -> Record:
     """An accepted record of question and answer pairs."""
     talk = tuple(
-        Turn(role=role, text=text) for pair in turns for role, text in zip(("user", "assistant"), pair, strict=True)
+        Turn(role=role, text=text)
+        for pair in turns
+        for role, text in zip(("user", "assistant"), pair, strict=True)
     )
     return Record(id=name, image_ids=images, kind=kind, format="open", conversation=talk, state="accepted")
 
@@ -155,5 +166,3 @@ def small_model(tokenizer: Any) -> Any:
             if parameter.dim() > 1:
                 parameter.mul_(4)
     return model.eval(), processor
-
-

@@ -36,7 +36,10 @@ def open_data(small_model: Any) -> Any:
 def content(batch: StepBatch) -> list[list[int]]:
     """The rows of a step, independent of microbatches and padding."""
     return sorted(
-        [token for token in row if token] for micro in batch.microbatches for row in micro.ids.tolist() if any(row)
+        [token for token in row if token]
+        for micro in batch.microbatches
+        for row in micro.ids.tolist()
+        if any(row)
     )
 
 
@@ -46,7 +49,9 @@ def test_an_epoch_has_every_row_once(make_config: Any, open_data: Any) -> None:
     steps = list(islice(data.steps(0), plan(cfg).steps_per_epoch))
     assert sum(step.stats["samples"] for step in steps) == sum(step.rows for step in steps) == 3 * (12 + 2)
     assert sum(len(m.pictures) for s in steps for m in s.microbatches) == 3 * 12
-    assert any(0 < len(m.pictures) < len(m.ids) for s in steps for m in s.microbatches), "text-only rows are mixed in"
+    assert any(0 < len(m.pictures) < len(m.ids) for s in steps for m in s.microbatches), (
+        "text-only rows are mixed in"
+    )
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -54,7 +59,9 @@ def test_workers_together_take_the_same_rows(make_config: Any, open_data: Any, w
     cfg = make_config()
     alone = [content(step) for step in islice(open_data(cfg).steps(0), 7)]
     shares = [list(islice(open_data(cfg).steps(0, rank=r, world=world_size), 7)) for r in range(world_size)]
-    assert [sorted(row for share in step for row in content(share)) for step in zip(*shares, strict=True)] == alone
+    assert [
+        sorted(row for share in step for row in content(share)) for step in zip(*shares, strict=True)
+    ] == alone
     for step in zip(*shares, strict=True):
         assert len({len(share.microbatches) for share in step}) == 1
 
@@ -73,7 +80,9 @@ def test_microbatches_do_not_change_steps(make_config: Any, open_data: Any) -> N
 
 
 def test_kinds_and_weights(make_config: Any, open_data: Any, world: World) -> None:
-    cfg = make_config(data=[{**world, "kinds": ["where"], "weight": 0.5}, {**world, "kinds": ["text"], "weight": 2}])
+    cfg = make_config(
+        data=[{**world, "kinds": ["where"], "weight": 0.5}, {**world, "kinds": ["text"], "weight": 2}]
+    )
     assert plan(cfg).rows == (18, 6)
     assert plan(cfg).rows_per_epoch == 9 + 12
     steps = list(islice(open_data(cfg).steps(0), plan(cfg).steps_per_epoch))
@@ -122,7 +131,9 @@ def test_wrong_data_sets_are_named(make_config: Any, world: World, tmp_path: Pat
     many = str(tmp_path / "many")
     datasets.plan_dataset(many, kind="instructions", name="many", shards=4, config={})
     for shard in range(4):
-        datasets.commit_shard(many, shard, {"rows": records.to_table([record(f"r{shard}", (), [("Q", "A")])])})
+        datasets.commit_shard(
+            many, shard, {"rows": records.to_table([record(f"r{shard}", (), [("Q", "A")])])}
+        )
     datasets.freeze(many)
     with pytest.raises(UserError, match="another corpus"):
         plan(make_config(data=[{"corpus": world["corpus"], "instructions": many}]))

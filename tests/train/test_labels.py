@@ -79,7 +79,10 @@ CASES = {
     ),
     "a question that is no template": ("Is this book related to Travel?", "Is this book related to Travel?"),
     "decimals are not split": ("Is 0.5 more than 1.25?", "Is 0.5 more than 1.25?"),
-    "not inside a sentence": ("He asked who wrote: Who wrote this book?ish", "He asked who wrote: Who wrote this book?ish"),
+    "not inside a sentence": (
+        "He asked who wrote: Who wrote this book?ish",
+        "He asked who wrote: Who wrote this book?ish",
+    ),
 }
 
 
@@ -96,7 +99,9 @@ def test_response_is_learned_with_its_end(mode: Any) -> None:
 
 
 def test_ladder_differs_by_what_its_steps_name() -> None:
-    turns = talk("What is it?\nAnswer the question using a single word or phrase.", "a cat", "And here?", "a dog")
+    turns = talk(
+        "What is it?\nAnswer the question using a single word or phrase.", "a cat", "And here?", "a dog"
+    )
     reasons, masks = {}, {}
     for mode in MODES:
         sample = encode(turns, mode=mode, fmt=FORMATS["vicuna"])
@@ -126,7 +131,10 @@ def test_image_comes_first_wherever_it_was() -> None:
 
 
 def test_several_images() -> None:
-    assert encode(talk("Which differs?", "the second"), images=3).reasons.tolist().count(Reason.IMAGE) == 3 * IMAGES
+    assert (
+        encode(talk("Which differs?", "the second"), images=3).reasons.tolist().count(Reason.IMAGE)
+        == 3 * IMAGES
+    )
 
 
 def test_cut_at_max_length_counts_and_keeps_images() -> None:
@@ -160,7 +168,7 @@ def test_malformed_rows_say_why(turns: list[Turn], reason: str) -> None:
 
 
 texts = st.text(
-    alphabet=st.sampled_from(list("abc xyz.?!:\n\t0159") + ["é", "漢", "\u3000", "’", "🙂", "Ω", "\u200b"]),
+    alphabet=st.sampled_from([*"abc xyz.?!:\n\t0159", "é", "漢", "\u3000", "’", "🙂", "Ω", "\u200b"]),
     max_size=30,
 )
 conversations = st.lists(

@@ -32,7 +32,9 @@ def parts(make_config: Any, small_model: Any) -> Any:
     return make
 
 
-def gradients(module: LanguageLoss, data: LanguageData, step: int = 0) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def gradients(
+    module: LanguageLoss, data: LanguageData, step: int = 0
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """(mean loss over all learned tokens of a step, its gradients)."""
     (batch,) = islice(data.steps(step), 1)
     module.zero_grad()
@@ -74,7 +76,7 @@ def test_gradient_does_not_depend_on_microbatches(parts: Any) -> None:
 
 
 def test_parts_are_counted_apart(parts: Any) -> None:
-    module, data = parts(mode="l2t")
+    _, data = parts(mode="l2t")
     (batch,) = islice(data.steps(0), 1)
     counts = sum(m.counts for m in batch.microbatches)
     assert counts.min() > 0

@@ -28,7 +28,12 @@ def test_numbers_and_words_are_single_tokens() -> None:
     tokenizer = train_tokenizer(texts, 600)
     for n in range(NUMBERS + 1):
         assert len(tokenizer(f" {n}")["input_ids"]) == 1, n
-    assert tokenizer.convert_ids_to_tokens(tokenizer("Give the box.")["input_ids"]) == ["Give", "Ġthe", "Ġbox", "."]
+    assert tokenizer.convert_ids_to_tokens(tokenizer("Give the box.")["input_ids"]) == [
+        "Give",
+        "Ġthe",
+        "Ġbox",
+        ".",
+    ]
     text = "odd Text, 漢 🙂\n  two  blanks"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
 
@@ -58,7 +63,7 @@ def test_revision_names_the_weights(small_model: Any, tmp_path: Path) -> None:
         model.lm_head.weight[3, 3] += 1e-3
     save_model(model, processor, tmp_path / "b")
     assert weights_revision(tmp_path / "a") != weights_revision(tmp_path / "b")
-    with pytest.raises(UserError, match="no .safetensors"):
+    with pytest.raises(UserError, match=r"no \.safetensors"):
         weights_revision(tmp_path)
 
 
@@ -153,6 +158,8 @@ def test_patch_targets() -> None:
 def test_shape_of_a_new_model(tokenizer: Any) -> None:
     model, processor = models.build_starter(ModelShape.model_validate(SHAPE), tokenizer)
     assert model.lm_head.weight is model.get_input_embeddings().weight
-    batch = processor(images=[Image.new("RGB", (80, 30))], text="USER: <image>\nhi ASSISTANT:", return_tensors="pt")
+    batch = processor(
+        images=[Image.new("RGB", (80, 30))], text="USER: <image>\nhi ASSISTANT:", return_tensors="pt"
+    )
     assert (batch["input_ids"] == model.config.image_token_id).sum() == 16
     assert model(**batch).logits.shape[-1] % 64 == 0

@@ -15,7 +15,9 @@ shards = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 
 @settings(deadline=None)
 @given(st.lists(shards, min_size=1, max_size=3), st.integers(0, 3), st.integers(1, 4), st.data())
-def test_every_row_comes_as_often_as_its_weight_says(rows: list[list[int]], seed: int, window: int, data: st.DataObject) -> None:
+def test_every_row_comes_as_often_as_its_weight_says(
+    rows: list[list[int]], seed: int, window: int, data: st.DataObject
+) -> None:
     weights = [data.draw(st.sampled_from([0.5, 1.0, 1.5, 2.0])) for _ in rows]
     order = Order(units_of(rows, weights), seed=seed, window=window, batch=4, group_batches=2)
     found = Counter((r.source, r.shard, r.row) for r in order.rows(0, 0, order.rows_per_epoch))

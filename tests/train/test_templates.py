@@ -18,7 +18,9 @@ def test_sentences_end_at_marks_and_lines() -> None:
 
 
 def test_mining_counts_turns_once() -> None:
-    rows = [[f"Question {i}? Answer shortly. Answer shortly."] for i in range(8)] + [["Rare. Question 1?"]] * 2
+    rows = [[f"Question {i}? Answer shortly. Answer shortly."] for i in range(8)] + [
+        ["Rare. Question 1?"]
+    ] * 2
     found = mine(rows, min_share=0.3)
     assert found.counts == (("Answer shortly.", 8), ("Question 1?", 3))
     assert found.turns == 10

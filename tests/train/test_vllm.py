@@ -32,8 +32,10 @@ def main():
     from PIL import Image
     from vllm import LLM, SamplingParams
     asked = json.load(open(sys.argv[2]))
-    llm = LLM(sys.argv[1], enforce_eager=True, dtype="float32", disable_log_stats=True, max_model_len=256, max_num_seqs=16)
-    prompts = [{"prompt": a["prompt"], "multi_modal_data": {"image": Image.open(a["image"]).convert("RGB")}} for a in asked]
+    small = {"enforce_eager": True, "dtype": "float32", "max_model_len": 256, "max_num_seqs": 16}
+    llm = LLM(sys.argv[1], disable_log_stats=True, **small)
+    images = [Image.open(a["image"]).convert("RGB") for a in asked]
+    prompts = [{"prompt": a["prompt"], "multi_modal_data": {"image": i}} for a, i in zip(asked, images)]
     greedy = SamplingParams(temperature=0, max_tokens=%d, ignore_eos=True)
     answers = [list(o.outputs[0].token_ids) for o in llm.generate(prompts, greedy, use_tqdm=False)]
     json.dump(answers, open(sys.argv[3], "w"))
@@ -57,7 +59,9 @@ def test_vllm_and_transformers_give_the_same_tokens(small_model: Any, tmp_path: 
 
     exported, loaded = load(str(tmp_path / "model"))
     ours = [_greedy(exported.eval(), loaded, a["prompt"], Path(a["image"]).read_bytes()) for a in asked]
-    assert len({tuple(tokens) for tokens in ours}) > 1, "the answers must depend on the picture for this to mean much"
+    assert len({tuple(tokens) for tokens in ours}) > 1, (
+        "the answers must depend on the picture for this to mean much"
+    )
 
     command = [sys.executable, "engine.py", "model", "asked.json", "answers.json"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

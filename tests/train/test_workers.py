@@ -18,7 +18,9 @@ from train.prepare import prepare
 from train.workers import Workers
 
 
-def test_two_workers_equal_one_and_continue_its_run(make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_workers_equal_one_and_continue_its_run(
+    make_config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
@@ -52,6 +54,8 @@ def test_two_workers_equal_one_and_continue_its_run(make_config: Any, tmp_path: 
 def test_a_newer_setting_does_not_make_it_another_run(make_config: Any) -> None:
     """A config stored before a setting existed counts with the setting's default."""
     cfg = make_config()
-    old = "".join(line for line in to_yaml(cfg).splitlines(keepends=True) if not line.startswith("group_rows"))
+    old = "".join(
+        line for line in to_yaml(cfg).splitlines(keepends=True) if not line.startswith("group_rows")
+    )
     write_bytes(f"{cfg.output}/config.yaml", old.encode())
     prepare(cfg.model_copy(update={"group_rows": 32}))
