@@ -1,0 +1,99 @@
+"""Every command in the README is parsed by the program it names, with its presets and settings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from cluster import bootstrap, demo, jobs
+from cluster.cli import COMMANDS
+from cluster.config import load_config
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+
+
+def commands() -> list[str]:
+    text = "\n".join(BLOCKS).replace("\\\n", " ")
+    lines = (re.sub(r"\s+#.*", "", line).strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def check_l2t(name: str, arguments: list[str]) -> None:
+    """Parse a stage's command line as the stage itself does, without doing its work."""
+    plain = [a for a in arguments if not a.startswith("--")]
+    if name == "datagen":
+        from datagen.config import PRESETS_DIR, DatagenConfig
+
+        load_config(DatagenConfig, PRESETS_DIR, plain[0], plain[1:])
+    elif name == "train":
+        from train.config import PRESETS, TrainConfig
+
+        if arguments[0] == "mask":
+            plain = plain[1:]
+        load_config(TrainConfig, PRESETS, plain[0], plain[1:])
+    elif name == "eval":
+        from eval.cli import _parser
+        from eval.config import PRESETS, EvalConfig
+
+        parsed = _parser().parse_args(arguments)
+        if parsed.command == "run":
+            load_config(EvalConfig, PRESETS, parsed.preset, parsed.overrides)
+    elif name == "bootstrap":
+        load_config(bootstrap.BootstrapConfig, bootstrap.PRESETS_DIR, plain[0], plain[1:])
+    elif name == "demo":
+        demo.steps(load_config(demo.DemoConfig, demo.PRESETS_DIR, "demo", plain))
+    elif name == "submit":
+        rest = arguments[2:] if arguments[0] == "--address" else arguments
+        assert rest[0] in jobs.STAGES
+        check_l2t(rest[0], rest[1:])
+    elif name == "corpus":
+        assert arguments[0] == "starter"
+        known = {"--images", "--seed", "--split", "--gold", "--name", "--out"}
+        assert {a.split("=")[0] for a in arguments if a.startswith("--")} <= known
+    else:
+        assert name in COMMANDS and arguments, f"l2t {name} {arguments}"
+
+
+def test_the_readme_has_commands() -> None:
+    found = commands()
+    assert "make demo" in found and "make test" in found
+    assert any(c.startswith("ray job submit") for c in found)
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_is_understood(command: str) -> None:
+    words = shlex.split(command)
+    words = words[next(i for i, w in enumerate(words) if "=" not in w or w.startswith("-")) :]
+    program, *rest = words
+    if program == "make":
+        subprocess.run(["make", "-n", *rest], cwd=ROOT, check=True, capture_output=True)
+    elif program.endswith("l2t"):
+        assert rest[0] in COMMANDS or rest[0] == "--help"
+        if rest[0] != "--help":
+            check_l2t(rest[0], rest[1:])
+    elif words[:3] == ["ray", "job", "submit"]:
+        entry = words[words.index("--") + 1 :]
+        assert entry[:2] == ["python", "-m"]
+        check_l2t(entry[2], entry[3:])
+    else:
+        assert program in {"git", "cd", "ray", ".", "export", "source"}, f"nobody checks {command!r}"
+
+
+def test_the_file_tree_is_the_real_one() -> None:
+    tree = re.search(r"```text\n(cluster/.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+    assert tree, "the README shows the file tree"
+    folder = ""
+    for line in tree[1].splitlines():
+        name = line.strip().split(" ")[0]
+        if not name:
+            continue
+        if not line.startswith(" "):
+            folder = name
+            assert (ROOT / folder).is_dir(), folder
+        else:
+            assert (ROOT / folder / name).exists(), f"{folder}{name}"
