@@ -131,6 +131,11 @@ def steps(config: DemoConfig) -> list[Step]:
                 *config.datagen.set,
             ),
         ),
+        Step(
+            title="judge the judge: the verifier's verdicts against the scenes' exact truth",
+            module="eval",
+            arguments=("verifier", instructions),
+        ),
         train("vit"),
         train("l2t"),
         Step(

@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   l2t eval compare runs/demo/evals/l2t-1f2e3d4c-8a9b0c runs/demo/evals/vit-5a6b7c8d-8a9b0c --baseline vit
   l2t eval page --evals runs/demo/evals/l2t-1f2e3d4c-8a9b0c --trains l2t=runs/demo/checkpoints/l2t \\
       --instructions runs/demo/instructions/round0 --out runs/demo/page.html
+  l2t eval verifier runs/demo/instructions/round-0   the verifier's verdicts against exact truth (starter world)
   l2t eval tasks                            the task table
 """
 
@@ -22,7 +23,7 @@ EXAMPLES = """examples:
 def main(argv: Sequence[str]) -> int:
     """Run one subcommand; returns the exit code."""
     args = _parser().parse_args(list(argv))
-    commands = {"run": _run, "compare": _compare, "page": _page, "tasks": _tasks}
+    commands = {"run": _run, "compare": _compare, "page": _page, "verifier": _verifier, "tasks": _tasks}
     return commands[args.command](args)
 
 
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("--baseline", help="name of the model that differences refer to")
     page.add_argument("--title", default="Learning to instruct", help="heading of the page")
     page.add_argument("--out", required=True, help="where to write the page (URI ending in .html)")
+    verifier = command("verifier", "a data set's verdicts against exact truth, where there is one")
+    verifier.add_argument("instructions", help="URI of an instruction data set of the starter world")
     command("tasks", "print the task table")
     return parser
 
@@ -121,6 +124,14 @@ def _page(args: argparse.Namespace) -> int:
         title=args.title,
     )
     print(args.out)
+    return 0
+
+
+def _verifier(args: argparse.Namespace) -> int:
+    from eval.verifier import measure_dataset
+
+    for kind, quality in measure_dataset(args.instructions).items():
+        print(f"{kind:<12}{quality}")
     return 0
 
 

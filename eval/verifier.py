@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from datagen.records import Record
+from cluster.datasets import iter_tables, read_manifest
+from cluster.errors import UserError
+from datagen.records import Record, from_table
 from eval.statistics import wilson
 
 Interval = tuple[float, float, float]
@@ -107,3 +109,25 @@ def starter_truth(facts: Mapping[str, str]) -> Truth:
         return judge(record.question, record.answer, Scene.from_json(facts[record.image_ids[0]])).correct
 
     return truth
+
+
+def measure_dataset(uri: str) -> dict[str, VerifierQuality]:
+    """Quality on all verdicts of an instruction set of the starter world, overall (``all``) and per family.
+
+    Raises:
+        UserError: the set's corpus is not of the starter world, the only one with exact truth.
+    """
+    facts: dict[str, str] = {}
+    for parent in read_manifest(uri).parents:
+        for table in iter_tables(parent.uri):
+            rows = table.select(["image_id", "facts", "source"]).to_pylist()
+            facts |= {row["image_id"]: row["facts"] for row in rows if row["source"] == "starter"}
+    if not facts:
+        raise UserError(
+            f"{uri}: its images are not of the starter world, so there is no exact truth to compare with"
+        )
+    made = [
+        r for stream in ("rows", "rejects") for table in iter_tables(uri, stream) for r in from_table(table)
+    ]
+    truth = starter_truth(facts)
+    return {"all": measure_records(made, truth)} | by_kind(made, truth)
