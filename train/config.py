@@ -70,7 +70,7 @@ class Templates(Config):
 
     source: Literal["mined", "list", "none"] = "mined"
     list: str | None = Field(
-        None, description="name of presets/templates_<name>.yaml or a path; with source: list"
+        None, description="name of presets/templates/<name>.yaml or a path; with source: list"
     )
     min_share: float = Field(
         0.005,

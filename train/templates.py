@@ -1,7 +1,7 @@
 """Task templates: the sentences that say how to answer and nothing about the image (L2T section 3.2, tables 8 and 9).
 
 The paper picks them by hand from the most frequent sentences of the training set and gives the lists; the threshold
-here is ours. Lists are data (``presets/templates_*.yaml``); mining counts per human turn, so a sentence repeated inside
+here is ours. Lists are data (``presets/templates/*.yaml``); mining counts per human turn, so a sentence repeated inside
 one question counts once.
 """
 
@@ -21,6 +21,8 @@ import yaml
 
 from cluster.errors import UserError
 from train.config import PRESETS
+
+LISTS = PRESETS / "templates"
 
 # ':' ends a sentence too: what follows "Please provide a short description for this region:" is content.
 # Whitespace is required after the mark, so "0.5" stays whole.
@@ -123,10 +125,10 @@ def load_list(name: str) -> TemplateSet:
     Raises:
         UserError: no such list, or not of that form.
     """
-    path = PRESETS / f"templates_{name}.yaml"
+    path = LISTS / f"{name}.yaml"
     path = path if path.is_file() else Path(name)
     if not path.is_file():
-        known = ", ".join(sorted(p.stem.removeprefix("templates_") for p in PRESETS.glob("templates_*.yaml")))
+        known = ", ".join(sorted(found.stem for found in LISTS.glob("*.yaml")))
         raise UserError(
             f"templates.list: there is no list {name!r}; known are {known}, or give the path of a YAML file"
         )

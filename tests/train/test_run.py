@@ -190,9 +190,7 @@ def test_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["demo-l2t", *settings, "chat=klingon", f"output={tmp_path / 'x'}"]) == 2
 
 
-@pytest.mark.parametrize(
-    "preset", sorted(p.stem for p in PRESETS.glob("*.yaml") if not p.stem.startswith("templates_"))
-)
+@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
 def test_presets_are_valid(preset: str) -> None:
     from cluster.config import load_config
 
