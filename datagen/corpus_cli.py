@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     starter.add_argument(
         "--gold",
         default="questions",
-        help="gold instruction sets, comma separated: dense, tasks, drill, questions, or none",
+        help="gold instruction sets, comma separated: dense, tasks, drill, judging, questions, or none",
     )
     starter.add_argument("--name", help="name of the data sets (default starter-<split>)")
     starter.add_argument(

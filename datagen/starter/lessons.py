@@ -130,19 +130,28 @@ def verify(scene: Scene, rng: random.Random) -> Lesson | None:
     if draw < 0.15:
         lesson = choice(scene, rng)
         return lesson and _verify_choice(lesson, scene, rng)
-    question = (
-        ill_posed(kind, scene, rng) if draw < 0.3 else _maybe_other_form(ask(kind, scene, rng), scene, rng)
-    )
+    question = ill_posed(kind, scene, rng) if draw < 0.3 else _maybe_other_form(ask(kind, scene, rng), scene, rng)
     if question is None:
         return None
     try:
         truth, right = question.truth(scene), draw < 0.68
     except IllPosed:
-        truth, right = _pretended(question, rng), False
+        said, right = _pretended(question, rng), False
     else:
-        truth = truth if right else wrong_truth(question, truth, scene, rng)
-    text, answer = manner.phrase(question, truth, rng)
-    return _verdict(text, answer, manner.evidence(question, scene), right)
+        said = truth if right else wrong_truth(question, truth, scene, rng)
+    text, answer = manner.phrase(question, said, rng)
+    return _verdict(text, answer, evidence(question, scene, said.short), right)
+
+
+def evidence(question: q.Question, scene: Scene, said: str) -> str:
+    """What a judge who looks at the scene says before the verdict: the true short answer beside the claimed one, or
+    why there is none. With both values side by side the verdict is a comparison of neighbours; stated as a sentence
+    of its own, the truth did not help (after 8,000 steps every verdict was still yes)."""
+    try:
+        truth = question.truth(scene)
+    except IllPosed as error:
+        return str(error)
+    return truth.sentence if isinstance(question, q.Detail) else f"I see {truth.short}, the answer says {said}."
 
 
 def _maybe_other_form(question: q.Question | None, scene: Scene, rng: random.Random) -> q.Question | None:
@@ -158,15 +167,16 @@ def _verify_choice(lesson: Lesson, scene: Scene, rng: random.Random) -> Lesson:
     letter = lesson.answer if right else rng.choice([x for x in manner.LETTERS if x != lesson.answer])
     question = parse(lesson.instruction.split(" Options:")[0])
     assert question is not None
-    return _verdict(lesson.instruction, letter, manner.evidence(question, scene), right)
+    said = lesson.options[manner.LETTERS.index(letter)]
+    return _verdict(lesson.instruction, letter, evidence(question, scene, said), right)
 
 
-def _verdict(question: str, answer: str, evidence: str, right: bool) -> Lesson:
+def _verdict(question: str, answer: str, findings: str, right: bool) -> Lesson:
     return Lesson(
         kind="verify",
         format="open",
         instruction=prompt("verify", question=question, answer=answer),
-        answer=f"Evidence: {evidence} Verdict: {'yes' if right else 'no'}",
+        answer=f"Evidence: {findings} Verdict: {'yes' if right else 'no'}",
     )
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import random
 
-from datagen.starter.phrases import IllPosed, Truth
+from datagen.starter.phrases import Truth
 from datagen.starter.questions import Question
-from datagen.starter.scene import Scene
 
 ONE_WORD = "Answer in one word."
 BY_LETTER = "Answer with the letter."
@@ -58,12 +57,3 @@ def phrase(question: Question, truth: Truth, rng: random.Random) -> tuple[str, s
     if draw < 0.75 or question.boolean:
         return text, truth.sentence
     return text, foreign(truth.sentence, rng)
-
-
-def evidence(question: Question, scene: Scene) -> str:
-    """What a judge who looks at the scene says first: the true answer, or why there is none."""
-    try:
-        truth = question.truth(scene)
-    except IllPosed as error:
-        return str(error)
-    return truth.sentence

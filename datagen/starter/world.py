@@ -24,10 +24,11 @@ from datagen.starter.phrases import RELATIONS, captions, full_name
 from datagen.starter.scene import SIDE, Scene, Split, sample_scene
 
 WORLD_VERSION = "1"
+LESSONS_VERSION = "2"
 
 
 class WorldConfig(Config):
-    """What ``l2t corpus starter`` writes. ``gold`` lists instruction sets: dense, tasks, drill, questions."""
+    """What ``l2t corpus starter`` writes. ``gold`` lists instruction sets: dense, tasks, drill, judging, questions."""
 
     images: int
     seed: int = 0
@@ -90,7 +91,7 @@ def _record(parts: list[lessons.Lesson], image_id: str, number: int) -> Record:
         answer_index=first.answer_index,
         state="accepted",
         program="starter-gold",
-        program_version=WORLD_VERSION,
+        program_version=LESSONS_VERSION,
         source="starter",
     )
 
@@ -141,6 +142,14 @@ def _drill(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | N
         yield [lessons.answering(scene, rng, kind, short=True) for kind in kinds]
 
 
+def _judging(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | None]]:
+    """More of what needs a comparison: verdicts, choices, reviews."""
+    for _ in range(5):
+        yield [lessons.verify(scene, rng)]
+    yield [lessons.choice(scene, rng), lessons.choice(scene, rng)]
+    yield [lessons.review(scene, rng)]
+
+
 def _questions(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | None]]:
     """One question of every family the picture can carry: the evaluation's gold."""
     for kind in kinds_of(scene):
@@ -152,6 +161,7 @@ GOLD: dict[str, Callable[[Scene, random.Random], Iterator[list[lessons.Lesson | 
     "dense": _dense,
     "tasks": _tasks,
     "drill": _drill,
+    "judging": _judging,
     "questions": _questions,
 }
 
