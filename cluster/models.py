@@ -41,6 +41,27 @@ def resolve_model(name: str) -> str:
     return name
 
 
+def local_folder(model: str) -> str:
+    """The folder of a model name; a hub name is looked up in the local cache, or downloaded where there is a
+    network.
+
+    Raises:
+        UserError: no such model here.
+    """
+    found = resolve_model(model)
+    if Path(found).is_dir():
+        return found
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(found))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise UserError(
+            f"{model}: neither a folder here nor a model that the hub gives us: {error}"
+        ) from error
+
+
 def _checked(path: Path, name: str) -> Path:
     if not (path / "config.json").is_file():
         raise UserError(

@@ -73,18 +73,19 @@ def init_ray(num_cpus: int | None = None, *, worker_logs: bool = False) -> Itera
     if ray.is_initialized():
         yield
         return
+    show = worker_logs or os.environ.get("L2T_WORKER_LOGS") == "1"
     if address:
-        _join(address)
+        _join(address, show)
     else:
         preflight()
-        _start(num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1))
+        _start(num_cpus or max(MIN_LOGICAL_CPUS, os.cpu_count() or 1), show)
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _join(address: str) -> None:
+def _join(address: str, worker_logs: bool) -> None:
     import ray
 
     try:

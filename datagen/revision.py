@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
+from cluster.config import hash_of
+from cluster.revision import text_revision, weights_revision
 from datagen.engine import EngineConfig
-
-_PARTS = (".safetensors", ".json", ".jinja", ".model", ".bin")
 
 
 def model_revision(config: EngineConfig) -> str:
-    """``sha256:<16 hex>`` over names and contents of a local model, ``hub:<name>@<commit>`` for a cached hub
-    model, ``server:<model>`` behind an address.
+    """``sha256:<16 hex>`` over weights, tokenizer and preprocessing of a local model, ``hub:<name>@<commit>`` for
+    a cached hub model, ``server:<model>`` behind an address.
 
     Raises:
-        UserError: there is no such model.
+        UserError: there is no such model, or it has no safetensors.
     """
     from cluster.models import resolve_model
 
@@ -24,12 +23,8 @@ def model_revision(config: EngineConfig) -> str:
     path = Path(resolve_model(config.model))
     if not path.is_dir():
         return f"hub:{config.model}@{_hub_commit(config.model)}"
-    digest = hashlib.sha256()
-    for file in sorted(p for p in path.iterdir() if p.suffix in _PARTS):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return f"sha256:{digest.hexdigest()[:16]}"
+    content = hash_of([weights_revision(path), text_revision(path)])
+    return f"sha256:{content[:16]}"
 
 
 def _hub_commit(name: str) -> str:

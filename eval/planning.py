@@ -14,10 +14,11 @@ from typing import Any
 from cluster import storage
 from cluster.config import hash_of
 from cluster.datasets import dataset_exists, manifest_hash, pending_shards
+from cluster.models import local_folder
+from cluster.revision import text_revision, weights_revision
 from eval.config import EvalConfig, GoldSet
 from eval.generate import Job
 from eval.likelihood import LikelihoodJob
-from eval.revision import local_folder, text_revision, weights_revision
 from eval.samples import Chunk, select
 from eval.tasks import TASKS
 

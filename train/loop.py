@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from cluster import storage
 from cluster.progress import Progress
+from cluster.revision import weights_revision
 from train import checkpoint, export, model, optim
 from train.checkpoint import RunState
 from train.config import TrainConfig
@@ -179,7 +180,7 @@ class Trainer:
         with tempfile.TemporaryDirectory() as local:
             folder = Path(local)
             export.save_model(self.llava, self.task.processor, folder, dtype=dtype)
-            revision = export.weights_revision(folder)
+            revision = weights_revision(folder)
             storage.upload_dir(folder, storage.join(self.cfg.output, "model"))
         done = {
             "weights_sha256": revision,
@@ -193,9 +194,9 @@ class Trainer:
         return done
 
 
-def run_worker(cfg: TrainConfig, on_log: OnLog | None = None) -> dict[str, Any] | None:
+def run_worker(cfg: TrainConfig, device: torch.device, on_log: OnLog | None = None) -> dict[str, Any] | None:
     """Train in this process, one of its process group where there is one; returns the first worker's ``done.json``."""
-    workers = Workers.current(cfg.use_gpu)
+    workers = Workers.current(device)
     trainer = Trainer(cfg, workers)
     trainer.train(on_log)
     trainer.save()

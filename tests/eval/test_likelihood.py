@@ -10,7 +10,6 @@ import pytest
 
 from eval.config import GoldSet
 from eval.likelihood import Forcer, LikelihoodJob, noise_image, rows_of
-from eval.revision import weights_revision
 from eval.samples import load, select
 from eval.tasks import TASKS
 
@@ -82,9 +81,3 @@ def test_noise_follows_from_content_and_draw() -> None:
     assert noise_image((8, 6), "a").size == (8, 6)
     assert pixels("a", 0) == pixels("a", 0)
     assert len({pixels("a", 0), pixels("a", 1), pixels("b", 0)}) == 3
-
-
-def test_revision_is_the_trainers(job: LikelihoodJob) -> None:
-    from train.export import weights_revision as trainers
-
-    assert weights_revision(job.model) == trainers(job.model)

@@ -13,10 +13,11 @@ from PIL import Image
 from safetensors import safe_open
 
 from cluster.errors import UserError
+from cluster.revision import weights_revision
 from tests.train.conftest import SHAPE, picture
 from train import model as models
 from train.config import LearningRates, ModelShape, Optimizer, TrainConfig
-from train.export import save_model, weights_revision
+from train.export import save_model
 from train.optim import build, rate_factor
 from train.pixels import Pixels
 from train.tokenizer import NUMBERS, train_tokenizer
@@ -163,3 +164,14 @@ def test_shape_of_a_new_model(tokenizer: Any) -> None:
     )
     assert (batch["input_ids"] == model.config.image_token_id).sum() == 16
     assert model(**batch).logits.shape[-1] % 64 == 0
+
+
+def test_layers_above_the_chosen_one_are_frozen(tokenizer: Any) -> None:
+    """LLaVA-1.5 takes the layer before the last."""
+    model, _ = models.build_starter(ModelShape.model_validate({**SHAPE, "vision_layers": 3}), tokenizer)
+    model.config.vision_feature_layer = -2
+    models.freeze(model, LearningRates(vision_tower=1, connector=1, language_model=1))
+    models.image_features(model, torch.randn(1, 3, 64, 64)).sum().backward()
+    for name, parameter in model.model.vision_tower.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+    assert not model.model.vision_tower.encoder.layers[2].mlp.fc1.weight.requires_grad

@@ -15,10 +15,10 @@ import pytest
 
 from cluster.config import to_yaml
 from cluster.errors import UserError
+from cluster.revision import weights_revision
 from tests.train.conftest import SHAPE, World, record, write_world
 from train.cli import main
 from train.config import PRESETS, TrainConfig
-from train.export import weights_revision
 from train.launch import launch
 from train.loop import Trainer
 from train.prepare import prepare
