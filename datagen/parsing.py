@@ -41,15 +41,24 @@ def parse_pair(text: str) -> tuple[str, str]:
     return question, answer
 
 
-def parse_verdict(text: str) -> Verdict:
+def parse_verdict(text: str, comparison: str = "") -> Verdict:
     """``Evidence: … Verdict: yes|no``; the last verdict counts, since explanations come first (ComVint).
+
+    Args:
+        comparison: a pattern with groups ``seen`` and ``said``, of a prompt set whose evidence puts the true and the
+            claimed value side by side. Where it matches, the verdict is whether they are equal (ours): a judge that
+            states the evidence well and compares badly, as a small model does, is taken by its evidence.
 
     Never raises: what cannot be read is the verdict ``unparsed`` with the whole text as evidence.
     """
     found = list(_VERDICT.finditer(text))
     if found:
-        evidence = _EVIDENCE.sub("", text[: found[-1].start()], count=1)
-        return Verdict(result=found[-1][1].lower(), evidence=_tidy(evidence))
+        evidence = _tidy(_EVIDENCE.sub("", text[: found[-1].start()], count=1))
+        stated = re.fullmatch(comparison, evidence, re.DOTALL) if comparison else None
+        if stated:
+            same = _tidy(stated["seen"]).lower() == _tidy(stated["said"]).lower()
+            return Verdict(result="yes" if same else "no", evidence=evidence)
+        return Verdict(result=found[-1][1].lower(), evidence=evidence)
     bare = _BARE.fullmatch(text.strip().rstrip(".!"))
     if bare:
         return Verdict(result=bare[1].lower())

@@ -30,6 +30,10 @@ class Prompt(Config):
     role: Role = "generator"
     parse: Parser
     image: bool = Field(default=True, description="whether the model sees the image")
+    comparison: str = Field(
+        default="",
+        description="parse verdict: pattern of evidence that states the true value (seen) and the claimed one (said)",
+    )
 
 
 class Kind(Config):

@@ -16,7 +16,7 @@ async def verify(desk: Desk, draft: Draft) -> None:
     if not desk.config.verify:
         return
     text = await desk.ask(draft, "verify")
-    draft.verdict = parse_verdict(text)
+    draft.verdict = parse_verdict(text, desk.prompts.prompts["verify"].comparison)
     if draft.verdict.result == "unparsed":
         raise Ended("rejected", "parse:verify")
     if draft.verdict.result == "no":

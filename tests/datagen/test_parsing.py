@@ -106,3 +106,18 @@ def test_nothing_but_parse_errors(text: str) -> None:
             parse(text)  # type: ignore[operator]
     parse_verdict(text)
     choice_options(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "result"),
+    [
+        ("Evidence: I see red, the answer says red. Verdict: no", "yes"),
+        ("Evidence: I see red, the answer says Red. Verdict: yes", "yes"),
+        ("Evidence: I see red, the answer says blue. Verdict: yes", "no"),
+        ("Evidence: I see [1, 2, 3, 4], the answer says [1, 2, 3, 5]. Verdict: yes", "no"),
+        ("Evidence: There is no star. Verdict: no", "no"),
+        ("I see red, the answer says red.", "unparsed"),
+    ],
+)
+def test_evidence_that_states_both_values_decides(text: str, result: str) -> None:
+    assert parse_verdict(text, r"I see (?P<seen>.+), the answer says (?P<said>.+)\.").result == result
