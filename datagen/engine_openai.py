@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 600.0
 RETRIES = 4
+PAUSE_S = 1.0
 
 
 class OpenAIEngine:
@@ -104,7 +105,7 @@ class OpenAIEngine:
                 problem = f"HTTP {response.status_code}: {response.text[:300]}"
                 if response.status_code != 429 and response.status_code < 500:
                     raise RequestError(problem)
-            await asyncio.sleep(2.0**attempt)
+            await asyncio.sleep(PAUSE_S * 2**attempt)
         raise EngineDead(f"{self.config.base_url} did not answer {RETRIES} times; last: {problem}")
 
     def close(self) -> None:

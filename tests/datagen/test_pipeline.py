@@ -135,6 +135,50 @@ def test_end_to_end_through_a_kill(tmp_path: Path, tiny_model: str, write_corpus
     )
 
 
+def engine_core(driver: int) -> int | None:
+    """Process id of the vLLM engine that descends from ``driver``."""
+    parents, engines = {}, []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+        except OSError:
+            continue  # gone between listing and reading
+        parents[int(fields["Pid"])] = int(fields["PPid"])
+        if fields["Name"].strip() == "VLLM::EngineCor":
+            engines.append(int(fields["Pid"]))
+    for engine in engines:
+        above = engine
+        while above > 1:
+            above = parents.get(above, 0)
+            if above == driver:
+                return engine
+    return None
+
+
+@pytest.mark.slow
+def test_a_dead_engine_is_replaced(tmp_path: Path, tiny_model: str, write_corpus: WriteCorpus) -> None:
+    corpus, output = write_corpus(shards()), str(tmp_path / "instructions")
+    process = subprocess.Popen(
+        command(corpus, output, tiny_model, "in_flight=1"),
+        cwd=REPO,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 400
+    while not list(Path(output).glob("commits/*.json")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    engine = engine_core(process.pid)
+    assert engine is not None
+    os.kill(engine, signal.SIGKILL)
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said[-3000:]
+    assert "engine died at shard" in said
+    assert read_manifest(output).totals.counts["failed:image"] == DRAFTS
+
+
 def fails(*arguments: str) -> str:
     """The one message of a command that must end with exit code 2."""
     done = subprocess.run(
