@@ -103,7 +103,7 @@ class Checkpointing(Config):
 
 
 class Holdout(Config):
-    """Loss on rows that are never trained on: the first ``rows`` rows in order of shards of another data set."""
+    """Loss on ``rows`` random rows of a data set that is not trained on; the same rows every time."""
 
     source: DataSource
     rows: int = 512

@@ -26,9 +26,11 @@ def launch(cfg: TrainConfig) -> dict[str, Any]:
         return done
     prepare(cfg)
     if cfg.workers == 0:
+        import torch
+
         from train.loop import run_worker
 
-        done = run_worker(cfg)
+        done = run_worker(cfg, torch.device("cuda" if cfg.use_gpu else "cpu"))
     else:
         done = _on_ray(cfg)
     if done is None:
@@ -88,6 +90,7 @@ def _explained(error: Exception, cfg: TrainConfig) -> Exception:
 def work(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
+    from ray.train.torch import get_device
 
     from train.loop import run_worker
 
@@ -95,4 +98,4 @@ def work(config: dict[str, Any]) -> None:
         # A barrier over all workers: a dead one is noticed here and not minutes later.
         ray.train.report({"step": line["step"], "loss": line["loss"]})
 
-    run_worker(TrainConfig.model_validate(config["config"]), on_log=report)
+    run_worker(TrainConfig.model_validate(config["config"]), get_device(), report)

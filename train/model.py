@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,6 +106,10 @@ def load(path: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
         config = AutoConfig.from_pretrained(path)
         if config.model_type != "llava":
             raise UserError(f"model {path}: model_type is {config.model_type!r}; the trainer handles 'llava'")
+        if not isinstance(config.vision_feature_layer, int):
+            raise UserError(
+                f"model {path}: takes features from several tower layers; the trainer handles one"
+            )
         # The PIL backend gives the same pixels on every machine, whatever torchvision is there.
         processor = LlavaProcessor.from_pretrained(path, backend="pil")
         return LlavaForConditionalGeneration.from_pretrained(path, dtype=torch.float32), processor
@@ -123,22 +128,23 @@ def modules(model: LlavaForConditionalGeneration) -> dict[Module, torch.nn.Modul
 
 
 def freeze(model: LlavaForConditionalGeneration, lr: LearningRates) -> None:
-    """Modules with rate 0 get no gradients; nor do tower weights that no feature depends on (final norm, pooling)."""
+    """Modules with rate 0 get no gradients; nor do tower weights that no feature depends on, which a group of workers
+    would wait for: the layers above the chosen one, the final norm, the pooling head."""
     for name, module in modules(model).items():
         module.requires_grad_(getattr(lr, name) > 0)
-    tower = model.model.vision_tower
-    for name, parameter in tower.named_parameters():
-        if name.startswith(
-            ("post_layernorm.", "head.", "vision_model.post_layernorm.", "vision_model.head.")
-        ):
+    config: Any = model.config
+    chosen = config.vision_feature_layer
+    used = chosen if chosen >= 0 else config.vision_config.num_hidden_layers + 1 + chosen
+    for name, parameter in model.model.vision_tower.named_parameters():
+        layer = re.search(r"encoder\.layers\.(\d+)\.", name)
+        above = layer is not None and int(layer[1]) >= used
+        if above or re.match(r"(vision_model\.)?(post_layernorm|head)\.", name):
             parameter.requires_grad_(False)
 
 
 def image_features(model: LlavaForConditionalGeneration, pixels: Tensor, *, project: bool = True) -> Tensor:
     """Features [images, tokens, hidden] for the language model, or the tower's own with ``project=False``."""
     config, llava = model.config, model.model
-    if not isinstance(config.vision_feature_layer, int):
-        raise UserError("models with several vision_feature_layer values are not supported by the trainer")
     hidden = llava.vision_tower(pixels, output_hidden_states=True).hidden_states[config.vision_feature_layer]
     if config.vision_feature_select_strategy == "default":
         hidden = hidden[:, 1:]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +23,13 @@ class Workers:
     device: torch.device = CPU
 
     @staticmethod
-    def current(use_gpu: bool) -> Workers:
-        """The group of this process: torch's where one is initialised (Ray Train, torchrun)."""
-        if dist.is_initialized():
-            rank, size = dist.get_rank(), dist.get_world_size()
-            local = int(os.environ.get("LOCAL_RANK", "0"))
-        else:
-            rank, size, local = 0, 1, 0
-        return Workers(rank, size, torch.device("cuda", local) if use_gpu else torch.device("cpu"))
+    def current(device: torch.device = CPU) -> Workers:
+        """The group of this process: torch's where one is initialised (Ray Train, torchrun), else alone."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        if not dist.is_initialized():
+            return Workers(device=device)
+        return Workers(dist.get_rank(), dist.get_world_size(), device)
 
     @property
     def first(self) -> bool:

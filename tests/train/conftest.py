@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from cluster import datasets
+from cluster import datasets, storage
 from datagen import corpus, records
 from datagen.corpus import Box, CorpusRow
 from datagen.records import Record, Turn
@@ -45,7 +45,7 @@ def picture(color: str, cell: int, side: int = 64) -> bytes:
 
 
 def write_world(
-    root: Path,
+    root: Path | str,
     *,
     shards: int = 3,
     images: int = 6,
@@ -58,7 +58,7 @@ def write_world(
         spoil: applied to each corpus row, to break some.
         extra: more records, put into shard 0.
     """
-    uris = {"corpus": str(root / "corpora/squares"), "instructions": str(root / "instructions/squares")}
+    uris = {kind: storage.join(str(root), kind, "squares") for kind in ("corpus", "instructions")}
     datasets.plan_dataset(
         uris["corpus"], kind="corpus", name="squares", shards=shards, config={"images": images}
     )
