@@ -75,6 +75,8 @@ def _stream(
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # We show progress ourselves; that Ray's own is off needs no warning.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     # A long model load is not a hang.
