@@ -211,11 +211,15 @@ class _Watch(threading.Thread):
         import ray
 
         counts: dict[str, int] = ray.get(self.ledger.read.remote())
-        new = counts.get("images", 0) - (self.progress.done - self.progress.done_before)
+        # Images of a shard that lost its engine are done twice and count once.
+        images = min(counts.get("images", 0), self.progress.total or 0)
+        new = images - (self.progress.done - self.progress.done_before)
         rate = counts.get("calls", 0) / (time.monotonic() - self.begun)
-        rows = sum(n for key, n in counts.items() if key not in ("images", "calls"))
+        deaths = counts.get("engine_deaths", 0)
+        rows = sum(n for key, n in counts.items() if key not in ("images", "calls", "engine_deaths"))
         kept = counts.get("accepted", 0) + counts.get("kept_original", 0)
         note = f"{rate:.1f} calls/s, {kept} of {rows} rows accepted" if rows else "starting the engine"
+        note += f", engine replaced {deaths}x" if deaths else ""
         self.progress.advance(max(0, new), note=note)
 
     def stop(self) -> None:

@@ -100,8 +100,8 @@ class ShardRunner:
                     for position, row in enumerate(table.to_pylist())
                 ]
         except BaseExceptionGroup as several:
-            # Rows die together when their engine does; the first says why.
-            raise several.exceptions[0] from several
+            # Rows die together when their engine does; one of them says why.
+            raise _cause(several) from several
         for task in tasks:
             started, records = task.result()
             result.started += started
@@ -140,6 +140,13 @@ class ShardRunner:
             picture=picture,
             revision=self.revision,
         )
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first failure in groups of groups: a shard's rows each run a group of drafts."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _name(values: dict[str, Any], index: int, position: int) -> str:

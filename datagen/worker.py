@@ -79,6 +79,7 @@ class ShardWorker:
         except EngineDead as error:
             # The actor ends with its engine; Ray starts another and hands it the unfinished shards.
             print(f"engine died at shard {shard}: {error}", file=sys.stderr, flush=True)
+            await self.ledger.add.remote({"engine_deaths": 1})
             os._exit(1)
         await asyncio.to_thread(
             commit_shard,

@@ -9,12 +9,13 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.config import DatagenConfig
 from datagen.corpus import to_table
-from datagen.engine import Completion, RequestError, ScriptedEngine
+from datagen.engine import Completion, EngineDead, RequestError, ScriptedEngine
 from datagen.programs.draft import outcome
 from datagen.prompts import load_prompts
 from datagen.records import ACCEPTED_STATES, Record, from_table
@@ -213,6 +214,18 @@ def test_bad_rows_become_rejects() -> None:
     assert result.counts() == {"failed:image": 6, "failed:row": 3}
     assert result.started == 9 and not engine.prompts
     assert "cannot decode" in result.records[0].conversation[0].text
+
+
+def test_a_dead_engine_ends_the_shard() -> None:
+    calls = itertools.count()
+
+    def dying(prompt: str) -> str:
+        if next(calls) > 5:
+            raise EngineDead("gone")
+        return script()(prompt)  # type: ignore[return-value]
+
+    with pytest.raises(EngineDead, match="gone"):
+        run(dying, images=3)
 
 
 PIECES = st.sampled_from(
