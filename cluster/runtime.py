@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -45,6 +46,10 @@ def set_environment(*, local: bool) -> None:
     """
     for name, value in {**ENVIRONMENT, **(LOCAL_ENVIRONMENT if local else {})}.items():
         os.environ.setdefault(name, value)
+    if local:
+        # Ray's fixed ports for these are taken while another Ray runs here; it then waits half a minute and more.
+        for name in ("DASHBOARD_METRIC_PORT", "AUTOSCALER_METRIC_PORT"):
+            os.environ.setdefault(name, str(free_port()))
     if local and (constants := sys.modules.get("ray._private.ray_constants")):
         # Imported before us, with the other answer; its children read the environment, and both must agree.
         vars(constants)["ENABLE_RAY_CLUSTER"] = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"
@@ -115,6 +120,13 @@ def _start(num_cpus: int, worker_logs: bool) -> None:
             f"Ray did not start on this machine: {error}\nA port or the folder {ray_temp()} may be in use by "
             "another user; set RAY_TMPDIR to a folder of your own and run again."
         ) from error
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def ray_temp() -> Path:
