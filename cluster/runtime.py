@@ -29,6 +29,7 @@ ENVIRONMENT = {
     "VLLM_CONFIGURE_LOGGING": "1",
     "DO_NOT_TRACK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # its C++ errors are notices; what matters is raised
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # leave CUDA_VISIBLE_DEVICES alone in tasks without a GPU
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",  # `cluster.progress` shows one line for all of it
     "TOKENIZERS_PARALLELISM": "false",
@@ -95,7 +96,7 @@ def _join(address: str, worker_logs: bool) -> None:
 
     try:
         # Bare: inside a submitted job the runtime environment is the submitter's to set.
-        ray.init(log_to_driver=worker_logs, logging_level=logging.WARNING)
+        ray.init(log_to_driver=worker_logs, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise UserError(
             f"no Ray cluster answers at RAY_ADDRESS={address}: {error}\n"
@@ -112,7 +113,7 @@ def _start(num_cpus: int, worker_logs: bool) -> None:
             num_cpus=num_cpus,
             include_dashboard=False,
             log_to_driver=worker_logs,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
             _node_ip_address="127.0.0.1",
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
