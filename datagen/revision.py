@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cluster.config import hash_of
+from cluster.errors import UserError
 from cluster.revision import text_revision, weights_revision
 from datagen.engine import EngineConfig
 
@@ -28,8 +29,15 @@ def model_revision(config: EngineConfig) -> str:
 
 
 def _hub_commit(name: str) -> str:
-    from huggingface_hub import try_to_load_from_cache
+    """The commit that will be run; fetches the small config file, so a wrong name shows before Ray starts."""
+    from huggingface_hub import snapshot_download
 
-    # …/snapshots/<commit>/config.json
-    cached = try_to_load_from_cache(name, "config.json")
-    return Path(cached).parent.name if isinstance(cached, str) else "unresolved"
+    try:
+        # …/snapshots/<commit>
+        return Path(snapshot_download(name, allow_patterns=["config.json"])).name
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{name}: no such folder here, and the hub did not give a model of that name ({reason}). "
+            "Give a local folder, or check the name and the network."
+        ) from error

@@ -52,7 +52,7 @@ def command(corpus: str, output: str, model: str, *more: str) -> list[str]:
 def environment() -> dict[str, str]:
     # A cluster of the developer's own must not be joined, and one thread is enough for a toy.
     kept = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    return {**kept, "OMP_NUM_THREADS": "1"}
+    return {**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
 def shards() -> list[list[CorpusRow]]:
@@ -202,6 +202,8 @@ def test_bad_input_is_one_message(tmp_path: Path, write_corpus: WriteCorpus) -> 
     assert "unknown kind 'colour'" in fails(f"corpus={corpus}", output, "kinds=[colour]")
     assert "unknown prompt set" in fails(f"corpus={corpus}", output, "prompt_set=starterr")
     assert "no model folder" in fails(f"corpus={corpus}", output, "engines.generator.model=/nowhere/model")
+    hub = fails(f"corpus={corpus}", output, "engines.generator.model=nobody/no-such-model")
+    assert "no such folder here" in hub
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
