@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import Field
 
 from cluster.config import Config, load_config, to_yaml
+from cluster.datasets import read_manifest
 from cluster.errors import UserError
 from cluster.stages import override, run_stage
 from cluster.storage import join
@@ -95,6 +96,11 @@ def run_rounds(config: BootstrapConfig) -> list[str]:
     """Run all rounds; returns the URIs of their training runs."""
     for number in range(1, config.rounds + 1):
         run_stage("datagen", generate_arguments(config, number))
+        if not read_manifest(config.pairs(number)).totals.rows.get("rows"):
+            raise UserError(
+                f"round {number}: none of the written pairs passed, so there is nothing to learn from. Where they went: "
+                f"l2t view {config.pairs(number)}. A model that was trained longer with mode l2t writes better pairs."
+            )
         run_stage("train", train_arguments(config, number))
     return [config.run(k) for k in range(1, config.rounds + 1)]
 
