@@ -161,7 +161,7 @@ def generate(config: DatagenConfig, pending: list[int], images: int, revision: s
     context.execution_no_progress_timeout_s = -1
     context.enable_progress_bars = False
     # One line for every execution says nothing that the progress does not say.
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     gpus = config.gpus_per_actor
     if gpus is None:
         gpus = config.engines.generator.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0

@@ -74,7 +74,7 @@ def _stream(
     """Chunks through a pool of actors; each yields its accounting as it finishes."""
     import ray.data
 
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     # We show progress ourselves; that Ray's own is off needs no warning.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
