@@ -55,7 +55,7 @@ def _on_ray(cfg: TrainConfig) -> dict[str, Any] | None:
         filesystem, path = storage.filesystem(storage.join(cfg.output, "ray"))
         trainer = TorchTrainer(
             work,
-            train_loop_config={"config": cfg.model_dump(mode="json")},
+            train_loop_config={"config": cfg.model_dump(mode="json"), "directory": os.getcwd()},
             torch_config=TorchConfig(backend="nccl" if cfg.use_gpu else "gloo"),
             scaling_config=ScalingConfig(num_workers=cfg.workers, use_gpu=cfg.use_gpu),
             run_config=RunConfig(
@@ -91,6 +91,10 @@ def work(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
     import ray.train
     from ray.train.torch import get_device
+
+    # Ray Train starts its workers in a folder of its own; a relative path means the driver's folder.
+    if os.path.isdir(config["directory"]):
+        os.chdir(config["directory"])
 
     from train.loop import run_worker
 
