@@ -48,6 +48,7 @@ class LocalStore:
                 yield chunk
 
     def write(self, path: str, data: bytes) -> None:
+        _refuse_device(path)
         with _explained(path), _temporary(path) as temporary:
             _write_through(temporary, data)
             os.replace(temporary, path)
@@ -82,6 +83,7 @@ class LocalStore:
             return True
 
     def delete(self, path: str) -> None:
+        _refuse_device(path)
         with _explained(path):
             Path(path).unlink(missing_ok=True)
 
@@ -103,6 +105,7 @@ class LocalStore:
             shutil.copyfile(path, local)
 
     def upload(self, local: Path, path: str) -> None:
+        _refuse_device(path)
         with _explained(path), _temporary(path) as temporary:
             shutil.copyfile(local, temporary)
             os.replace(temporary, path)
@@ -121,6 +124,12 @@ class LocalStore:
         from pyarrow.fs import LocalFileSystem
 
         return LocalFileSystem()
+
+
+def _refuse_device(path: str) -> None:
+    """Replacing or deleting a file by name would put a plain file where the machine's /dev/null was (for root)."""
+    if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):
+        raise UserError(f"{path}: is a device or a pipe, not a file. Give the path of a file.")
 
 
 def _write_through(path: str, data: bytes) -> None:

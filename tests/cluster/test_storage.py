@@ -219,3 +219,10 @@ def test_a_store_without_the_condition(moto_place: str, monkeypatch: pytest.Monk
     uri = storage.join(moto_place, "x")
     assert storage.put_if_absent(uri, b"mine") and not storage.put_if_absent(uri, b"yours")
     assert not storage.probe_conditional_put(moto_place)
+
+
+def test_devices_are_never_replaced() -> None:
+    for act in (lambda: storage.write_bytes("/dev/null", b"x"), lambda: storage.delete("/dev/null")):
+        with pytest.raises(UserError, match="device"):
+            act()
+    assert Path("/dev/null").is_char_device()
