@@ -82,7 +82,9 @@ class Progress:
 
     def _print_line(self) -> None:
         self._last_line = time.monotonic()
-        print(self.line(), file=self._stream, flush=True)
+        # Not print: Ray Train replaces that in its workers by one that says every line twice.
+        self._stream.write(self.line() + "\n")
+        self._stream.flush()
 
     def __enter__(self) -> Progress:
         return self
