@@ -23,7 +23,7 @@ from cluster.storage import join
 PRESETS_DIR = Path(__file__).parent / "presets"
 EXAMPLES = """examples:
   l2t demo                          about 12 minutes on two cores; results in runs/demo
-  l2t demo images=60 test_images=20 train.set=[steps=20] bootstrap.train.set=[steps=20] out=runs/tiny
+  l2t demo images=60 test_images=20 train=[epochs=10] out=runs/tiny
   l2t demo --dry-run                the steps as commands
 """
 
@@ -36,7 +36,7 @@ class DemoConfig(Config):
     test_images: int = Field(description="pictures of the test split, none of whose scenes is in training")
     seed: int = 0
     datagen: StageSettings
-    train: StageSettings = Field(description="settings for both VIT and L2T; presets demo-vit and demo-l2t")
+    train: tuple[str, ...] = Field((), description="settings (a.b=c) for VIT and L2T; presets demo-vit and demo-l2t")
     bootstrap: BootstrapSettings
     eval: StageSettings
 
@@ -72,7 +72,7 @@ def steps(config: DemoConfig) -> list[Step]:
 
     def train(name: str) -> Step:
         loss = "the response only (VIT)" if name == "vit" else "instruction and response (L2T)"
-        arguments = (f"demo-{name}", data, override("output", runs[name]), *config.train.set)
+        arguments = (f"demo-{name}", data, override("output", runs[name]), *config.train)
         return Step(title=f"learn from {loss}", module="train", arguments=arguments)
 
     bootstrap = BootstrapConfig(
