@@ -98,8 +98,9 @@ def run_rounds(config: BootstrapConfig) -> list[str]:
         run_stage("datagen", generate_arguments(config, number))
         if not read_manifest(config.pairs(number)).totals.rows.get("rows"):
             raise UserError(
-                f"round {number}: none of the written pairs passed, so there is nothing to learn from. Where they went "
-                f"is shown by l2t view {config.pairs(number)}. A model that was trained longer with mode l2t writes better pairs."
+                f"round {number}: none of the written pairs passed, so there is nothing to learn from. "
+                f"Where they went is shown by l2t view {config.pairs(number)}. "
+                "A model that was trained longer with mode l2t writes better pairs."
             )
         run_stage("train", train_arguments(config, number))
     return [config.run(k) for k in range(1, config.rounds + 1)]
