@@ -36,7 +36,9 @@ class DemoConfig(Config):
     test_images: int = Field(description="pictures of the test split, none of whose scenes is in training")
     seed: int = 0
     datagen: StageSettings
-    train: tuple[str, ...] = Field((), description="settings (a.b=c) for VIT and L2T; presets demo-vit and demo-l2t")
+    train: tuple[str, ...] = Field(
+        (), description="settings (a.b=c) for VIT and L2T; presets demo-vit and demo-l2t"
+    )
     bootstrap: BootstrapSettings
     eval: StageSettings
 

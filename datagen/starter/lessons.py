@@ -130,7 +130,9 @@ def verify(scene: Scene, rng: random.Random) -> Lesson | None:
     if draw < 0.15:
         lesson = choice(scene, rng)
         return lesson and _verify_choice(lesson, scene, rng)
-    question = ill_posed(kind, scene, rng) if draw < 0.3 else _maybe_other_form(ask(kind, scene, rng), scene, rng)
+    question = (
+        ill_posed(kind, scene, rng) if draw < 0.3 else _maybe_other_form(ask(kind, scene, rng), scene, rng)
+    )
     if question is None:
         return None
     try:
@@ -151,7 +153,9 @@ def evidence(question: q.Question, scene: Scene, said: str) -> str:
         truth = question.truth(scene)
     except IllPosed as error:
         return str(error)
-    return truth.sentence if isinstance(question, q.Detail) else f"I see {truth.short}, the answer says {said}."
+    return (
+        truth.sentence if isinstance(question, q.Detail) else f"I see {truth.short}, the answer says {said}."
+    )
 
 
 def _maybe_other_form(question: q.Question | None, scene: Scene, rng: random.Random) -> q.Question | None:
