@@ -37,6 +37,14 @@ class Completion:
     cumulative_logprob: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Teacher-forced log likelihood of a continuation: ``logprob`` is the sum over its ``tokens`` tokens, in nats."""
+
+    tokens: int
+    logprob: float
+
+
 class RequestError(ValueError):
     """This request cannot be served (prompt too long, bad image …); the engine lives on and the row fails."""
 
@@ -109,6 +117,17 @@ class Engine(Protocol):
         """
         ...
 
+    async def score(
+        self, prompt: str, continuation: str, image: Image | None = None, image_id: str | None = None
+    ) -> Score:
+        """log p(continuation | prompt, image), by one prefill and no generation.
+
+        Raises:
+            RequestError: this request cannot be served, an empty continuation among others.
+            EngineDead: the engine is gone.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model."""
         ...
@@ -151,22 +170,61 @@ class VLLMEngine:
         logprobs: bool = False,
     ) -> Completion:
         """See `Engine`."""
-        from vllm.exceptions import VLLMClientError
-        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+        request = self._request(self._encode(prompt), image, image_id)
+        final = await self._generate(request, _vllm_sampling(sampling, logprobs))
+        written = final.outputs[0]
+        return Completion(
+            text=written.text,
+            tokens_prompt=len(final.prompt_token_ids or ()),
+            tokens_cached=final.num_cached_tokens or 0,
+            tokens_completion=len(written.token_ids),
+            finish_reason=written.finish_reason or "abort",
+            cumulative_logprob=written.cumulative_logprob if logprobs else None,
+        )
 
+    async def score(
+        self, prompt: str, continuation: str, image: Image | None = None, image_id: str | None = None
+    ) -> Score:
+        """See `Engine`."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        before, said = self._encode(prompt), self._encode(continuation)
+        if not said:
+            raise RequestError("nothing to score: the continuation is empty")
+        final = await self._generate(
+            self._request(before + said, image, image_id),
+            # vLLM always writes at least one token; it is thrown away.
+            SamplingParams(
+                max_tokens=1, temperature=0.0, prompt_logprobs=0, output_kind=RequestOutputKind.FINAL_ONLY
+            ),
+        )
+        # The image has been expanded in front of the continuation, so positions count from the end.
+        entries = final.prompt_logprobs[-len(said) :]
+        return Score(
+            tokens=len(said),
+            logprob=sum(entry[token].logprob for entry, token in zip(entries, said, strict=True)),
+        )
+
+    def _encode(self, text: str) -> list[int]:
         # The template has written every special token there is to be.
-        request: dict[str, Any] = {
-            "prompt_token_ids": self._template.tokenizer.encode(prompt, add_special_tokens=False)
-        }
+        return list(self._template.tokenizer.encode(text, add_special_tokens=False))
+
+    def _request(self, tokens: list[int], image: Image | None, image_id: str | None) -> dict[str, Any]:
+        request: dict[str, Any] = {"prompt_token_ids": tokens}
         if image is not None:
             request["multi_modal_data"] = {"image": [image]}
             request["multi_modal_uuids"] = {"image": [image_id]}
+        return request
+
+    async def _generate(self, request: dict[str, Any], sampling: Any) -> Any:
+        from vllm.exceptions import VLLMClientError
+        from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
         final = None
         async with self._admission:
             try:
-                async for output in self._engine.generate(
-                    request, _vllm_sampling(sampling, logprobs), f"r{next(self._numbers)}"
-                ):
+                async for output in self._engine.generate(request, sampling, f"r{next(self._numbers)}"):
                     final = output
             except EngineDeadError as error:
                 raise EngineDead(str(error)) from error
@@ -177,15 +235,7 @@ class VLLMEngine:
                 raise RequestError(cause) from error
         if final is None:
             raise RequestError("the engine gave no output")
-        written = final.outputs[0]
-        return Completion(
-            text=written.text,
-            tokens_prompt=len(final.prompt_token_ids or ()),
-            tokens_cached=final.num_cached_tokens or 0,
-            tokens_completion=len(written.token_ids),
-            finish_reason=written.finish_reason or "abort",
-            cumulative_logprob=written.cumulative_logprob if logprobs else None,
-        )
+        return final
 
     def close(self) -> None:
         """See `Engine`."""
@@ -289,6 +339,14 @@ class ScriptedEngine:
         if isinstance(said, Completion):
             return said
         return Completion(text=said, tokens_prompt=len(prompt.split()), tokens_completion=len(said.split()))
+
+    async def score(
+        self, prompt: str, continuation: str, image: Image | None = None, image_id: str | None = None
+    ) -> Score:
+        """A word costs 1 nat, and half of that where the prompt holds it."""
+        await asyncio.sleep(0)
+        words = continuation.split()
+        return Score(tokens=len(words), logprob=-sum(0.5 if w in prompt else 1.0 for w in words))
 
     def close(self) -> None:
         """Nothing to free."""

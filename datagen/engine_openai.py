@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import UserError
-from datagen.engine import Completion, EngineConfig, EngineDead, RequestError
+from datagen.engine import Completion, EngineConfig, EngineDead, RequestError, Score
 from datagen.records import Sampling, Turn
 
 if TYPE_CHECKING:
@@ -89,6 +89,12 @@ class OpenAIEngine:
             body["stop"] = list(sampling.stop)
         async with self._admission:
             return _read(await self._post(body))
+
+    async def score(
+        self, prompt: str, continuation: str, image: Image | None = None, image_id: str | None = None
+    ) -> Score:
+        """Not offered: the chat API returns no log probabilities of a given answer."""
+        raise UserError("an openai engine cannot score a given text: use backend vllm for this role")
 
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         import httpx

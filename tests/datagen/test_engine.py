@@ -55,6 +55,16 @@ def test_vllm_engine(tiny_model: str) -> None:
         )
         assert stopped.finish_reason == "stop" and stopped.text == ""
 
+        whole = await engine.score(with_image, first.text, picture(1), "one")
+        # Decoding what was decoded may merge tokens: the likelihood is compared where the tokens are the same.
+        if whole.tokens == first.tokens_completion:
+            assert whole.logprob == pytest.approx(first.cumulative_logprob, abs=1e-3)
+        likely = await engine.score(with_image, " yes yes", picture(1), "one")
+        elsewhere = await engine.score(with_image, " yes yes", picture(2), "two")
+        assert likely.tokens > 0 and likely.logprob < 0 and likely.logprob != elsewhere.logprob
+        with pytest.raises(RequestError, match="empty"):
+            await engine.score(with_image, "", picture(1), "one")
+
         endless = engine.render_chat([Turn(role="user", text="far too long " * 200)], has_image=False)
         with pytest.raises(RequestError, match="maximum context length"):
             await engine.complete(endless, None, None, greedy)
