@@ -19,7 +19,7 @@ PROMPTS_DIR = Path(__file__).parent / "prompts"
 Role = Literal["generator", "verifier", "inner"]
 Parser = Literal["pair", "verdict", "options", "text", "yes_no"]
 _FIELD = re.compile(r"\{(\w+)\}")
-FIELDS = {"kind", "about", "question", "answer", "rewrite", "annotations"}
+FIELDS = {"kind", "about", "question", "answer", "old_question", "old_answer", "rewrite", "annotations"}
 
 
 class Prompt(Config):

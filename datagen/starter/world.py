@@ -17,18 +17,18 @@ from cluster.storage import join
 from datagen import corpus, records
 from datagen.corpus import Box, CorpusRow, Region, Relation
 from datagen.records import Record, Turn, record_id
-from datagen.starter import lessons
+from datagen.starter import evolving, lessons
 from datagen.starter.asking import kinds_of
 from datagen.starter.draw import png
 from datagen.starter.phrases import RELATIONS, captions, full_name
 from datagen.starter.scene import SIDE, Scene, Split, sample_scene
 
 WORLD_VERSION = "1"
-LESSONS_VERSION = "2"
+LESSONS_VERSION = "3"
 
 
 class WorldConfig(Config):
-    """What ``l2t corpus starter`` writes. ``gold`` lists instruction sets: dense, tasks, drill, judging, questions."""
+    """What ``l2t corpus starter`` writes. ``gold`` lists instruction sets: dense, tasks, drill, judging, evolving, questions."""
 
     images: int
     seed: int = 0
@@ -150,6 +150,14 @@ def _judging(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson |
     yield [lessons.review(scene, rng)]
 
 
+def _evolving(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | None]]:
+    """Evolution in three directions and its judge."""
+    for _ in range(3):
+        yield [evolving.evolve(scene, rng)]
+    for _ in range(2):
+        yield [evolving.eliminate(scene, rng)]
+
+
 def _questions(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | None]]:
     """One question of every family the picture can carry: the evaluation's gold."""
     for kind in kinds_of(scene):
@@ -162,6 +170,7 @@ GOLD: dict[str, Callable[[Scene, random.Random], Iterator[list[lessons.Lesson | 
     "tasks": _tasks,
     "drill": _drill,
     "judging": _judging,
+    "evolving": _evolving,
     "questions": _questions,
 }
 
