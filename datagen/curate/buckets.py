@@ -1,0 +1,88 @@
+"""Pairs within the buckets of a search by bands: which of the rows that share a key are alike.
+
+A bucket of n rows yields at most n - 1 links, a spanning forest of its groups of like rows, so that a phrase that a
+million rows repeat costs a million links and not half a trillion.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+
+# Likeness of one row with others: (columns,), (n, columns) -> (n,), larger is more alike.
+Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+ENTRY_SCHEMA = pa.schema(
+    [("key", pa.uint64()), ("ref", pa.int64()), ("order", pa.string()), ("sketch", pa.binary())]
+)
+LINK_SCHEMA = pa.schema(
+    [
+        ("a", pa.int64()),
+        ("b", pa.int64()),
+        ("order_a", pa.string()),
+        ("order_b", pa.string()),
+        ("likeness", pa.float32()),
+    ]
+)
+
+
+def links(entries: pa.Table, likeness: Likeness, least: float) -> pa.Table:
+    """Links between like rows of equal key.
+
+    Args:
+        entries: of ENTRY_SCHEMA, in any order; all rows of a key must be here. ``ref`` names a row, ``order`` decides
+            which rows are looked at first, so that the result does not depend on the order of the input.
+        likeness: of sketches, as uint8.
+        least: links are pairs at least this much alike.
+    """
+    entries = entries.sort_by([("key", "ascending"), ("order", "ascending"), ("ref", "ascending")])
+    keys = entries["key"].to_numpy()
+    refs, orders = entries["ref"].to_numpy(), entries["order"]
+    joined = b"".join(entries["sketch"].to_pylist())
+    sketches = np.frombuffer(joined, dtype=np.uint8).reshape(len(keys), -1 if len(joined) else 0)
+    found: list[tuple[int, int, float]] = []
+    for start, end in _runs(keys):
+        inside = _forest(sketches[start:end], likeness, least)
+        found += [
+            (start + a, start + b, value) for a, b, value in inside if refs[start + a] != refs[start + b]
+        ]
+    a = np.array([x for x, _, _ in found], dtype=np.int64)
+    b = np.array([x for _, x, _ in found], dtype=np.int64)
+    values = np.array([x for _, _, x in found], dtype=np.float32)
+    columns = [refs[a], refs[b], orders.take(pa.array(a)), orders.take(pa.array(b)), values]
+    return pa.table(
+        [c if isinstance(c, pa.ChunkedArray) else pa.array(c) for c in columns], schema=LINK_SCHEMA
+    )
+
+
+def _runs(keys: np.ndarray) -> Iterator[tuple[int, int]]:
+    """(start, end) of the runs of equal keys longer than one."""
+    edges = (
+        np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1], [True]]))
+        if len(keys)
+        else np.array([0])
+    )
+    for start in np.flatnonzero(np.diff(edges) > 1):
+        yield int(edges[start]), int(edges[start + 1])
+
+
+def _forest(sketches: np.ndarray, likeness: Likeness, least: float) -> Iterator[tuple[int, int, float]]:
+    """Breadth first through the graph of like rows: each row is compared once with those not reached yet.
+
+    n comparisons of one with many at worst, when nothing is alike; far fewer where much is.
+    """
+    rest = np.arange(len(sketches))
+    while len(rest):
+        queue, rest = deque([int(rest[0])]), rest[1:]
+        while queue and len(rest):
+            leader = queue.popleft()
+            alike = likeness(sketches[leader], sketches[rest])
+            near = alike >= least
+            if near.any():
+                for row, value in zip(rest[near].tolist(), alike[near].tolist(), strict=True):
+                    yield leader, row, value
+                    queue.append(row)
+                rest = rest[~near]
