@@ -4,6 +4,8 @@ region.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from datagen.corpus import CorpusRow
 
 
@@ -35,8 +37,15 @@ def serialise(row: CorpusRow) -> str:
 
 
 def holds(needs: str, row: CorpusRow) -> bool:
-    """Whether the annotations carry what a kind of question needs; see `datagen.prompts.Kind.needs`."""
-    what, _, name = needs.partition(":")
+    """Whether the annotations carry what a kind of question needs (see `datagen.prompts.Kind.needs`).
+
+    ``captions:N``: N characters of captions together (ComVint keeps Flickr30k images from about 700).
+    ``objects:N``: at least one object or region and at most N objects (ComVint removes images with more than about 7).
+
+    Raises:
+        ValueError: an unknown need.
+    """
+    what, _, value = needs.partition(":")
     names = {o.name for o in row.objects}
     match what:
         case "":
@@ -44,7 +53,19 @@ def holds(needs: str, row: CorpusRow) -> bool:
         case "ocr":
             return bool(row.ocr)
         case "object":
-            return name in names
+            return value in names
         case "no-object":
-            return name not in names
+            return value not in names
+        case "captions":
+            return sum(map(len, row.captions)) >= int(value or 1)
+        case "objects":
+            return bool(row.objects or row.regions) and len(row.objects) <= int(value or 1_000_000)
     raise ValueError(f"unknown need {needs!r} of a kind")
+
+
+def rarest(row: CorpusRow, frequencies: Mapping[str, int]) -> str:
+    """The topic entity of an image: the object whose name stands in the fewest images of the corpus, so the one of
+    highest inverse document frequency (ComVint, section 3); the first in the alphabet of several, "" of none.
+    """
+    names = {o.name for o in row.objects}
+    return min(names, key=lambda name: (frequencies.get(name, 0), name), default="")

@@ -74,7 +74,24 @@ class ChatTemplate:
         text = self._apply([Turn(role="user", text=_MARK)], False)
         return text[text.index(_MARK) + len(_MARK) :]
 
-    def _apply(self, turns: Sequence[Turn], has_image: bool) -> str:
+    def before_answer(self) -> str:
+        """What stands between the generation prompt and the answer in a finished conversation (a space, or nothing).
+
+        Raises:
+            UserError: the template writes finished turns otherwise than its generation prompt begins them.
+        """
+        asked = Turn(role="user", text=_MARK)
+        prompt = self._apply([asked], False)
+        whole = self._apply([asked, Turn(role="assistant", text=_MARK)], False, prompt=False)
+        place = whole.rindex(_MARK)
+        if not whole.startswith(prompt) or place < len(prompt):
+            raise UserError(
+                "this model's chat template does not begin finished answers as its generation prompt does "
+                "(thinking models do this); answers cannot be scored with it"
+            )
+        return whole[len(prompt) : place]
+
+    def _apply(self, turns: Sequence[Turn], has_image: bool, prompt: bool = True) -> str:
         first_user = next((i for i, t in enumerate(turns) if t.role == "user"), -1)
         messages = [
             # A placeholder in the text (from a caption, say) would stand for an image that is not there.
@@ -84,7 +101,7 @@ class ChatTemplate:
             }
             for i, t in enumerate(turns)
         ]
-        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=prompt))
 
     def _content(self, text: str, image: bool) -> Any:
         if self.parts:

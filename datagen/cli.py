@@ -48,7 +48,11 @@ def _datagen(preset: str | None, overrides: list[str], *, dry_run: bool) -> int:
         print(f"      {plan.drafts} drafts and what is made from them,")
         print(f"      {plan.calls[0]} engine calls at least, about {plan.calls[1]} if every draft passes")
         return 0
-    print(summary(config, run(config)))
+    manifests = run(config)
+    for name, arm in config.variants().items():
+        print(summary(arm, manifests[name]))
+    if config.arms:
+        print(comparison(manifests))
     return 0
 
 
@@ -63,4 +67,21 @@ def summary(config: DatagenConfig, manifest: Manifest) -> str:
     calls, cached, prompt = tokens.get("calls", 0), tokens.get("cached", 0), tokens.get("prompt", 0)
     share = f"{cached / prompt:.0%} from the cache" if prompt else "no prompt tokens"
     lines.append(f"  {calls} calls, {prompt} prompt tokens ({share}), {tokens.get('completion', 0)} written")
+    gates = {name.removeprefix("gate:"): n for name, n in tokens.items() if name.startswith("gate:")}
+    if gates:
+        lines.append("  failed checks: " + ", ".join(f"{name} {n}" for name, n in gates.items()))
+    return "\n".join(lines)
+
+
+def comparison(manifests: dict[str, Manifest]) -> str:
+    """Arms side by side: what each would keep of the same drafts, and what it would cost on its own."""
+    width = max(map(len, manifests))
+    lines = [f"{'arm':<{width}}  {'drafts':>8}  {'accepted':>8}  {'share':>6}  {'calls alone':>11}"]
+    for name, manifest in manifests.items():
+        counts = manifest.totals.counts
+        drafts = sum(counts.values())
+        kept = counts.get("accepted", 0) + counts.get("kept_original", 0)
+        calls = manifest.totals.tokens.get("calls", 0)
+        share = f"{kept / drafts:.1%}" if drafts else "-"
+        lines.append(f"{name:<{width}}  {drafts:>8}  {kept:>8}  {share:>6}  {calls:>11}")
     return "\n".join(lines)

@@ -7,9 +7,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from cluster.config import Config
+from cluster.errors import did_you_mean
+from cluster.storage import join
 from datagen.engine import EngineConfig
 from datagen.gates import NAMES
 from datagen.records import Sampling
@@ -19,13 +21,30 @@ PRESETS_DIR = Path(__file__).parent / "presets"
 OPERATIONAL = {
     "output",
     "corpus",
+    "instructions",
+    "arms",
     "actors",
+    "max_actors",
     "in_flight",
     "rows_in_flight",
     "cpus_per_actor",
     "gpus_per_actor",
     "engine_deaths",
+    "quarantine_limit",
 }
+
+ENGINE_IDENTITY = ("backend", "max_model_len", "dtype", "image_placeholder")
+# What arms may differ in: filters and follow-ups, not what the drafts are or who writes them.
+ARM_SETTINGS = (
+    "gates",
+    "verify",
+    "blind",
+    "consistency",
+    "rounds",
+    "reformulate",
+    "rewrite",
+    "evolve",
+)
 
 
 class StepSampling(Config):
@@ -46,9 +65,7 @@ _CREATIVE = StepSampling(temperature=0.9, top_p=0.95)
 
 
 class Samplings(Config):
-    """One entry per step. ``retry_temperature`` is for the second and later rewrites of one answer: a greedy
-    model would only say the same again.
-    """
+    """One entry per step."""
 
     synthesize: StepSampling = _CREATIVE
     complicate: StepSampling = _CREATIVE
@@ -63,7 +80,21 @@ class Samplings(Config):
         description="bootstrap: the instruction (decoding as in Oasis)",
     )
     respond: StepSampling = Field(default=StepSampling(), description="bootstrap: the response, greedy")
-    retry_temperature: float = 0.7
+    evolve_interaction: StepSampling = _CREATIVE
+    evolve_reasoning: StepSampling = _CREATIVE
+    evolve_perception: StepSampling = _CREATIVE
+    eliminate: StepSampling = StepSampling()
+    guess: StepSampling = Field(
+        default=StepSampling(), description="blind gate: the answer without the image"
+    )
+    again: StepSampling = Field(
+        default=StepSampling(temperature=0.7, top_p=0.95), description="consistency: the sampled answers"
+    )
+    retry_temperatures: tuple[float, ...] = Field(
+        default=(0.7, 1.0),
+        description="ladder of further attempts where a text could not be read or a rewrite failed: a greedy model "
+        "would only say the same again. Its length is how often an unreadable text is tried again",
+    )
 
 
 class Engines(Config):
@@ -95,32 +126,89 @@ class Rewrite(Config):
 
     share: float = Field(default=1.0, ge=0, le=1, description="0 turns it off")
     retries: int = Field(default=1, ge=0, description="further attempts before the original answer is kept")
+    review: bool = Field(default=True, description="off only for ablations: what passes the gate is taken")
+
+
+class Evolve(Config):
+    """Evolution of pairs (MMEvol, arXiv 2409.05840): its direction probabilities and its patience."""
+
+    interaction: float = Field(default=0.25, ge=0)
+    reasoning: float = Field(default=0.25, ge=0)
+    perception: float = Field(default=0.5, ge=0)
+    patience: int = Field(default=2, ge=1, description="attempts at a round before the version before stays")
+    eliminate: bool = Field(default=True, description="off only for ablations: no judge compares old and new")
+
+
+class Blind(Config):
+    """Measured blind-answerability (*ours*; ComVint's criterion 3 asks a judge, here it is tried)."""
+
+    method: Literal["off", "answer", "likelihood"] = Field(
+        default="off",
+        description="answer: the model's answer without the image agrees; likelihood: log p(answer | image, question) "
+        "- log p(answer | question) is at most the threshold",
+    )
+    threshold: float = Field(default=0.0, description="likelihood: nats, over the whole answer")
+
+
+class Consistency(Config):
+    """Agreement of sampled answers with the written one (*ours*, after VisPlay, arXiv 2511.15661, whose band is 0.3
+    to 0.8)."""
+
+    samples: int = Field(default=0, ge=0, description="0 is off")
+    low: float = Field(
+        default=0.3, ge=0, le=1, description="a smaller share that agrees: the answer is doubtful"
+    )
+    high: float = Field(
+        default=1.0, ge=0, le=1, description="a larger share: the question teaches nothing new"
+    )
 
 
 class DatagenConfig(Config):
     """One run: corpus in, instructions out."""
 
     corpus: str = Field(description="URI of a published corpus")
+    instructions: str | None = Field(
+        default=None, description="align, evolve: URI of the instruction set to work on, over the same corpus"
+    )
     output: str = Field(description="URI of the instruction data set to write")
-    program: Literal["comvint", "bootstrap"] = "comvint"
+    program: Literal["comvint", "bootstrap", "align", "evolve"] = "comvint"
     prompt_set: str = Field(default="starter", description="name in datagen/prompts or path of a YAML file")
     engines: Engines = Engines()
     drafts_per_image: int = Field(default=4, ge=1)
+    pairs_per_call: int = Field(
+        default=1,
+        ge=1,
+        description="pairs that one call of synthesize writes (ComVint: 3); drafts share the call",
+    )
     kinds: tuple[str, ...] = Field(
         default=(), description="families to ask for; empty: all of the prompt set"
     )
-    rounds: int = Field(default=1, ge=0, description="complicate-then-verify rounds")
+    needs: dict[str, str] = Field(
+        default={},
+        description="kind: what the annotations must hold, in place of the prompt set's (datagen.prompts)",
+    )
+    rounds: int = Field(default=1, ge=0, description="complicate-then-verify or evolution rounds")
     round: int = Field(default=0, ge=0, description="bootstrap round this data belongs to")
     reformulate: Reformulate = Reformulate()
     rewrite: Rewrite = Rewrite()
+    evolve: Evolve = Evolve()
     sampling: Samplings = Samplings()
-    gates: tuple[str, ...] = NAMES
+    gates: tuple[str, ...] = Field(default=NAMES, description="mechanical checks, see datagen/gates")
     verify: bool = Field(
         default=True, description="off only for ablations: drafts that pass the gates are accepted"
+    )
+    blind: Blind = Blind()
+    consistency: Consistency = Consistency()
+    arms: dict[str, dict[str, Any]] = Field(
+        default={},
+        description="ablation: name: settings that differ; each arm is a data set <output>/<name>, calls are shared",
     )
     seed: int = 0
     shards: int | None = Field(default=None, ge=1, description="only the first shards of the corpus")
     actors: int = Field(default=1, ge=1, description="engine actors")
+    max_actors: int | None = Field(
+        default=None, ge=1, description="let the pool grow to this with the backlog"
+    )
     in_flight: int = Field(
         default=3, ge=1, description="shards in work at once per actor, so the batch never drains"
     )
@@ -132,9 +220,62 @@ class DatagenConfig(Config):
         default=None, description="None: tensor_parallel_size where Ray has GPUs, else 0"
     )
     engine_deaths: int = Field(
-        default=3, ge=1, description="times a shard may lose its engine before the run stops"
+        default=2,
+        ge=1,
+        description="engine deaths at a shard after which the row that causes them is searched for",
+    )
+    quarantine_limit: int = Field(
+        default=8,
+        ge=1,
+        description="rows of a shard that may kill engines before the engine itself is blamed",
     )
 
+    @field_validator("gates")
+    @classmethod
+    def _known_gates(cls, gates: tuple[str, ...]) -> tuple[str, ...]:
+        for name in gates:
+            if name not in NAMES:
+                raise ValueError(
+                    f"there is no gate {name!r}{did_you_mean(name, NAMES)} Gates: {', '.join(NAMES)}"
+                )
+        return gates
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatagenConfig:
+        if (self.program in ("align", "evolve")) != (self.instructions is not None):
+            needs = "needs" if self.instructions is None else "takes no"
+            raise ValueError(f"program {self.program} {needs} instructions=<URI of an instruction set>")
+        for name in self.arms:
+            self.arm(name)
+        return self
+
     def identity(self) -> dict[str, Any]:
-        """Everything that decides what is written."""
-        return self.model_dump(mode="json", exclude=OPERATIONAL)
+        """Everything that decides what is written. Of the engines that is what bears on the text: a run that ran out
+        of memory continues with a smaller batch. Weights are identified by their revision, not by where they lie.
+        """
+        settings = self.model_dump(mode="json", exclude=OPERATIONAL | {"engines"})
+        engines = {role: self.engines.of(role) for role in ROLES}
+        return {
+            **settings,
+            "engines": {role: e.model_dump(include=set(ENGINE_IDENTITY)) for role, e in engines.items()},
+        }
+
+    def variants(self) -> dict[str, DatagenConfig]:
+        """The runs that this run is: itself under the name "", or its arms."""
+        return {name: self.arm(name) for name in self.arms} or {"": self}
+
+    def arm(self, name: str) -> DatagenConfig:
+        """The run that an arm would be on its own.
+
+        Raises:
+            ValueError: the arm changes something that decides which calls are shared, or is misspelt.
+        """
+        settings = self.model_dump(mode="json")
+        for key, value in self.arms[name].items():
+            if key not in ARM_SETTINGS:
+                raise ValueError(
+                    f"arm {name!r} sets {key!r}{did_you_mean(key, ARM_SETTINGS)} Arms may differ in "
+                    f"{', '.join(ARM_SETTINGS)}"
+                )
+            settings[key] = {**settings[key], **value} if isinstance(settings[key], dict) else value
+        return DatagenConfig.model_validate({**settings, "arms": {}, "output": join(self.output, name)})

@@ -76,14 +76,26 @@ class EngineConfig(Config):
     cpu_kv_cache_gib: int = Field(default=1, description="only on CPU")
     load_format: str = "auto"
     image_placeholder: str = Field(default="<image>", description="for chat templates that take plain text")
+    timeout_s: float = Field(
+        default=600.0, gt=0, description="one call, waiting included; a call that takes longer fails its row"
+    )
     base_url: str = Field(default="", description="openai: address of the server, ending in /v1")
     api_key_env: str = Field(
         default="OPENAI_API_KEY", description="openai: name of the variable that holds the key"
     )
+    requests_per_minute: float | None = Field(
+        default=None, gt=0, description="openai: the server's limit; calls are spaced to keep it"
+    )
 
 
 class Engine(Protocol):
-    """A prompt is the text that the same engine's ``render_chat`` gave; other engines may not read it."""
+    """A prompt is the text that the same engine's ``render_chat`` gave; other engines may not read it.
+
+    ``running`` is how many calls are in work, ``slots`` how many fit a batch.
+    """
+
+    running: int
+    slots: int
 
     def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
         """The prompt for the next assistant turn; ``cut_after_image``: for the user's own words after the
@@ -97,6 +109,12 @@ class Engine(Protocol):
         """
         ...
 
+    def before_answer(self) -> str:
+        """Text between the prompt that ``render_chat`` gives and the answer in the template, often none: an answer to
+        be scored is ``before_answer() + answer``.
+        """
+        ...
+
     async def complete(
         self,
         prompt: str,
@@ -104,15 +122,18 @@ class Engine(Protocol):
         image_id: str | None,
         sampling: Sampling,
         logprobs: bool = False,
+        regex: str = "",
     ) -> Completion:
         """One completion.
 
         Args:
             image_id: content hash of the image; later calls with it hit the processor, encoder and prefix
-                caches. logprobs: also sum the log probabilities of the tokens written.
+                caches.
+            logprobs: also sum the log probabilities of the tokens written.
+            regex: form that the text must have, enforced while decoding.
 
         Raises:
-            RequestError: this request cannot be served.
+            RequestError: this request cannot be served, or took longer than ``timeout_s``.
             EngineDead: the engine is gone.
         """
         ...
@@ -152,6 +173,7 @@ class VLLMEngine:
         # admitted early wait behind rows admitted late.
         self._admission = asyncio.Semaphore(config.max_num_seqs + max(4, config.max_num_seqs // 4))
         self._numbers = itertools.count()
+        self.running, self.slots = 0, config.max_num_seqs
 
     def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
         """See `Engine`."""
@@ -161,6 +183,10 @@ class VLLMEngine:
         """See `Engine`."""
         return self._template.after_instruction()
 
+    def before_answer(self) -> str:
+        """See `Engine`."""
+        return self._template.before_answer()
+
     async def complete(
         self,
         prompt: str,
@@ -168,10 +194,11 @@ class VLLMEngine:
         image_id: str | None,
         sampling: Sampling,
         logprobs: bool = False,
+        regex: str = "",
     ) -> Completion:
         """See `Engine`."""
         request = self._request(self._encode(prompt), image, image_id)
-        final = await self._generate(request, _vllm_sampling(sampling, logprobs))
+        final = await self._generate(request, _vllm_sampling(sampling, logprobs, regex))
         written = final.outputs[0]
         return Completion(
             text=written.text,
@@ -223,9 +250,14 @@ class VLLMEngine:
 
         final = None
         async with self._admission:
+            self.running += 1
             try:
-                async for output in self._engine.generate(request, sampling, f"r{next(self._numbers)}"):
-                    final = output
+                # Leaving the loop early makes vLLM abort the request.
+                async with asyncio.timeout(self.config.timeout_s):
+                    async for output in self._engine.generate(request, sampling, f"r{next(self._numbers)}"):
+                        final = output
+            except TimeoutError as error:
+                raise RequestError(f"no answer within {self.config.timeout_s:g} s") from error
             except EngineDeadError as error:
                 raise EngineDead(str(error)) from error
             except (VLLMClientError, EngineGenerateError) as error:
@@ -233,6 +265,8 @@ class VLLMEngine:
                 if self._engine.errored:
                     raise EngineDead(cause) from error
                 raise RequestError(cause) from error
+            finally:
+                self.running -= 1
         if final is None:
             raise RequestError("the engine gave no output")
         return final
@@ -243,9 +277,9 @@ class VLLMEngine:
         self._guard.release()
 
 
-def _vllm_sampling(sampling: Sampling, logprobs: bool) -> Any:
+def _vllm_sampling(sampling: Sampling, logprobs: bool, regex: str) -> Any:
     from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
+    from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 
     return SamplingParams(
         temperature=sampling.temperature,
@@ -256,6 +290,7 @@ def _vllm_sampling(sampling: Sampling, logprobs: bool) -> Any:
         # A seed costs a generator per request and greedy decoding needs none.
         seed=sampling.seed if sampling.temperature > 0 else None,
         logprobs=0 if logprobs else None,
+        structured_outputs=StructuredOutputsParams(regex=regex) if regex else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
 
@@ -312,6 +347,7 @@ class ScriptedEngine:
     def __init__(self, script: Callable[[str], str | Completion]) -> None:
         self.script = script
         self.prompts: list[str] = []
+        self.running, self.slots = 0, 64
 
     def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
         """``USER: <image>\\n… ASSISTANT:``"""
@@ -324,6 +360,10 @@ class ScriptedEngine:
         """See `Engine`."""
         return " ASSISTANT:"
 
+    def before_answer(self) -> str:
+        """See `Engine`."""
+        return " "
+
     async def complete(
         self,
         prompt: str,
@@ -331,6 +371,7 @@ class ScriptedEngine:
         image_id: str | None,
         sampling: Sampling,
         logprobs: bool = False,
+        regex: str = "",
     ) -> Completion:
         """See `Engine`."""
         await asyncio.sleep(0)

@@ -17,7 +17,6 @@ from datagen.records import Sampling, Turn
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-TIMEOUT_S = 600.0
 RETRIES = 4
 PAUSE_S = 1.0
 
@@ -36,10 +35,12 @@ class OpenAIEngine:
         key = os.environ.get(config.api_key_env, "")
         self._client = httpx.AsyncClient(
             base_url=config.base_url,
-            timeout=TIMEOUT_S,
+            timeout=config.timeout_s,
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
         self._admission = asyncio.Semaphore(config.max_num_seqs)
+        self.running, self.slots = 0, config.max_num_seqs
+        self._next_start = 0.0
 
     def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
         """See `Engine`; the JSON of the messages."""
@@ -59,6 +60,10 @@ class OpenAIEngine:
         """See `Engine`."""
         raise UserError("image-only bootstrapping needs the raw prompt: use backend vllm for the generator")
 
+    def before_answer(self) -> str:
+        """See `Engine`."""
+        return ""
+
     async def complete(
         self,
         prompt: str,
@@ -66,6 +71,7 @@ class OpenAIEngine:
         image_id: str | None,
         sampling: Sampling,
         logprobs: bool = False,
+        regex: str = "",
     ) -> Completion:
         """See `Engine`. Connection errors and 429/5xx are tried again with growing pauses before
         EngineDead.
@@ -87,8 +93,16 @@ class OpenAIEngine:
             body["top_k"] = sampling.top_k
         if sampling.stop:
             body["stop"] = list(sampling.stop)
+        if regex:
+            body["structured_outputs"] = {
+                "regex": regex
+            }  # vLLM's name; servers without it refuse or ignore it
         async with self._admission:
-            return _read(await self._post(body))
+            self.running += 1
+            try:
+                return _read(await self._post(body))
+            finally:
+                self.running -= 1
 
     async def score(
         self, prompt: str, continuation: str, image: Image | None = None, image_id: str | None = None
@@ -101,8 +115,13 @@ class OpenAIEngine:
 
         problem = ""
         for attempt in range(RETRIES):
+            await self._turn()
+            pause = PAUSE_S * 2**attempt
             try:
                 response = await self._client.post("chat/completions", json=body)
+            except httpx.ReadTimeout as error:
+                # The server works on it still: sending it again would only make it slower.
+                raise RequestError(f"no answer within {self.config.timeout_s:g} s") from error
             except httpx.TransportError as error:
                 problem = f"{type(error).__name__}: {error}"
             else:
@@ -111,8 +130,19 @@ class OpenAIEngine:
                 problem = f"HTTP {response.status_code}: {response.text[:300]}"
                 if response.status_code != 429 and response.status_code < 500:
                     raise RequestError(problem)
-            await asyncio.sleep(PAUSE_S * 2**attempt)
+                asked = response.headers.get("retry-after", "")
+                pause = max(pause, float(asked)) if asked.isdigit() else pause
+            await asyncio.sleep(pause)
         raise EngineDead(f"{self.config.base_url} did not answer {RETRIES} times; last: {problem}")
+
+    async def _turn(self) -> None:
+        """Wait for this call's place in the minute: starts are spaced evenly, so a limit is kept in every window."""
+        if self.config.requests_per_minute is None:
+            return
+        now = asyncio.get_running_loop().time()
+        start = max(now, self._next_start)
+        self._next_start = start + 60 / self.config.requests_per_minute
+        await asyncio.sleep(start - now)
 
     def close(self) -> None:
         """See `Engine`; open connections end with the process."""

@@ -5,6 +5,7 @@ ParseError, and the caller keeps the text: a parse failure is a terminal state, 
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 from datagen.records import Format, Verdict
 
@@ -17,6 +18,7 @@ class ParseError(ValueError):
 _QUESTION = r"\**(?:complicated\s+)?(?:question|instruction)\s*\d*\s*\**\s*:\s*\**"
 _ANSWER = r"\**(?:complicated\s+)?(?:answer|response)\s*\d*\s*\**\s*:\s*\**"
 _PAIR = re.compile(rf"{_QUESTION}\s*(?P<q>.*?)\s*{_ANSWER}\s*(?P<a>.*)", re.IGNORECASE | re.DOTALL)
+_START = re.compile(_QUESTION, re.IGNORECASE)
 # A model that goes on after its answer starts another pair or another labelled field on a new line.
 _NEXT = re.compile(
     rf"\s*(?:{_QUESTION}|\n\s*\**(?:knowledge|topic|explanation)[\w ]*\**\s*:).*", re.IGNORECASE | re.DOTALL
@@ -39,6 +41,20 @@ def parse_pair(text: str) -> tuple[str, str]:
     if not question or not answer:
         raise ParseError("empty question" if not question else "empty answer")
     return question, answer
+
+
+def parse_pairs(text: str) -> list[tuple[str, str]]:
+    """All ``Question n: … Answer n: …`` pairs of a text, at least one."""
+    bounds = [*(m.start() for m in _START.finditer(text)), len(text)]
+    pairs = []
+    for start, end in pairwise(bounds):
+        try:
+            pairs.append(parse_pair(text[start:end]))
+        except ParseError:
+            continue  # one of several may be cut or empty; the others are whole
+    if not pairs:
+        raise ParseError("no 'Question: … Answer: …'")
+    return pairs
 
 
 def parse_verdict(text: str, comparison: str = "") -> Verdict:

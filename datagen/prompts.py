@@ -19,7 +19,10 @@ PROMPTS_DIR = Path(__file__).parent / "prompts"
 Role = Literal["generator", "verifier", "inner"]
 Parser = Literal["pair", "verdict", "options", "text", "yes_no"]
 _FIELD = re.compile(r"\{(\w+)\}")
-FIELDS = {"kind", "about", "question", "answer", "old_question", "old_answer", "rewrite", "annotations"}
+FIELDS = {
+    *("kind", "about", "count", "question", "answer", "old_question", "old_answer", "rewrite", "annotations"),
+    "entity",
+}
 
 
 class Prompt(Config):
@@ -30,6 +33,9 @@ class Prompt(Config):
     role: Role = "generator"
     parse: Parser
     image: bool = Field(default=True, description="whether the model sees the image")
+    regex: str = Field(
+        default="", description="form that the engine enforces while it decodes; slower, never unreadable"
+    )
     comparison: str = Field(
         default="",
         description="parse verdict: pattern of evidence that states the true value (seen) and the claimed one (said)",
@@ -42,7 +48,10 @@ class Kind(Config):
     about: str = Field(
         default="", description="what to ask about, in words, for prompts that say more than the name"
     )
-    needs: str = Field(default="", description="'', 'ocr', 'object:NAME' or 'no-object:NAME'")
+    needs: str = Field(
+        default="", description="'', ocr, object:NAME, no-object:NAME, captions:CHARACTERS, objects:AT_MOST"
+    )
+    answer_words: int | None = Field(default=None, description="gate answer_words: an answer has fewer words")
     once: bool = Field(default=False, description="at most one draft an image: there is one way to ask")
     complicate: bool = True
     boolean: bool = True
@@ -60,6 +69,9 @@ class PromptSet(Config):
     )
     choice_turn: str = "{question} Options: {options}. Answer with the letter."
     option_separator: str = " "
+    added_words: int | None = Field(
+        default=None, description="gate added_words: a complication adds at most so many words"
+    )
     choice_of_short_answers: bool = Field(
         default=False, description="make choices only where the answer is a word or two"
     )
@@ -80,6 +92,10 @@ class PromptSet(Config):
         template = self.prompt(step, fields.get("kind", "")).template
         known = FIELDS | self.draws.keys()
         return _FIELD.sub(lambda m: fields[m[1]] if m[1] in known else m[0], template)
+
+    def asks_for(self, field: str) -> bool:
+        """Whether any prompt uses a field."""
+        return any(f"{{{field}}}" in p.template + p.system for p in self.prompts.values())
 
     def plain(self, question: str) -> str:
         """A question without the format clause at its end."""

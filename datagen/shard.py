@@ -5,33 +5,82 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from cluster.errors import UserError
 from datagen import corpus
 from datagen.config import DatagenConfig
-from datagen.corpus import BadImage, CorpusRow
+from datagen.corpus import CorpusRow
 from datagen.engine import Engine
 from datagen.programs import fail_all, run_program
+from datagen.programs.calls import Calls
 from datagen.programs.desk import Desk
 from datagen.programs.draft import outcome
+from datagen.programs.subject import NO_IMAGE, Subject
 from datagen.prompts import PromptSet
-from datagen.records import ACCEPTED_STATES, Record, to_table
+from datagen.records import ACCEPTED_STATES, Record, from_row, to_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardInput:
+    """What a shard is made from: its corpus rows, and for programs over conversations those of the same shard."""
+
+    corpus: pa.Table
+    instructions: pa.Table | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows of work: images, and conversations without one."""
+        return self.corpus.num_rows + len(self._without_image)
+
+    @property
+    def _without_image(self) -> list[int]:
+        if self.instructions is None:
+            return []
+        ids = self.instructions.column("image_ids").to_pylist()
+        return [i for i, of in enumerate(ids) if not of]
+
+    def rows_of_work(self) -> Iterator[tuple[dict[str, Any], tuple[Record, ...]]]:
+        """(corpus row, its conversations), one by one: only rows in work are Python objects, the others stay Arrow.
+        Conversations without an image come last, each with an empty row."""
+        by_image: dict[str, list[int]] = {}
+        if self.instructions is not None:
+            for i, of in enumerate(self.instructions.column("image_ids").to_pylist()):
+                if of:
+                    by_image.setdefault(of[0], []).append(i)
+        names = self.corpus.column("image_id").to_pylist()
+        for position, name in enumerate(names):
+            places = by_image.pop(name, []) if isinstance(name, str) else []
+            yield self.corpus.slice(position, 1).to_pylist()[0], self._records(places)
+        if by_image:
+            raise UserError(
+                f"the instructions speak of image {next(iter(by_image))!r}, which this shard of the corpus does not "
+                "hold: give the corpus that they were made from (corpus=)"
+            )
+        for place in self._without_image:
+            yield {}, self._records([place])
+
+    def _records(self, places: list[int]) -> tuple[Record, ...]:
+        if self.instructions is None or not places:
+            return ()
+        return tuple(from_row(row) for row in self.instructions.take(places).to_pylist())
 
 
 @dataclass
 class ShardResult:
     """What a shard came to. ``started`` counts drafts when they begin, ``records`` those that ended: they
-    must agree.
+    must agree. ``sources`` are the ids of the imported conversations that drafts were made from.
     """
 
     index: int
     images: int = 0
     started: int = 0
     records: list[Record] = field(default_factory=list)
+    sources: set[str] = field(default_factory=set)
     seconds: float = 0.0
 
     def counts(self) -> dict[str, int]:
@@ -46,6 +95,11 @@ class ShardResult:
             "cached": sum(r.tokens_cached for r in self.records),
             "completion": sum(r.tokens_completion for r in self.records),
         }
+
+    def gates(self) -> dict[str, int]:
+        """Failures by gate, also of rewrites that fell back."""
+        failed = Counter(g.name for r in self.records for g in r.gates if not g.passed)
+        return dict(sorted(failed.items()))
 
     def tables(self) -> dict[str, pa.Table]:
         """The streams of an instruction data set."""
@@ -66,79 +120,138 @@ class ShardResult:
             raise ValueError(
                 f"shard {self.index}: {self.started} drafts, {len(self.records)} records, {len(ids)} ids"
             )
-        if orphans := [r.id for r in self.records if not ids.issuperset(r.parents)]:
+        known = ids | self.sources
+        if orphans := [r.id for r in self.records if not known.issuperset(r.parents)]:
             raise ValueError(
                 f"shard {self.index}: {len(orphans)} records with unknown parents, first {orphans[0]}"
             )
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowReport:
+    """A row that has ended, for progress: its records by arm, and its calls."""
+
+    records: Mapping[str, list[Record]]
+    calls: Calls
+
+
 @dataclass
 class ShardRunner:
-    """Runs shards over shared engines; ``admission`` bounds the images in work over all shards of an
-    actor.
+    """Runs shards over shared engines; ``admission`` bounds the rows in work over all shards of an actor.
+
+    ``arms`` are the runs that go over each row side by side and share its calls; ``frequencies`` see
+    `datagen.programs.desk.Desk`.
     """
 
-    config: DatagenConfig
+    arms: Mapping[str, DatagenConfig]
     prompts: PromptSet
     engines: Mapping[str, Engine]
     revision: str
     admission: asyncio.Semaphore
-    progress: Callable[[list[Record]], None] = lambda records: None
+    frequencies: Mapping[str, int] = field(default_factory=dict)
+    progress: Callable[[RowReport], None] = lambda report: None
+    in_work: dict[int, set[int]] = field(default_factory=dict)
 
-    async def run(self, index: int, table: pa.Table) -> ShardResult:
-        """All rows of a shard; rows end in any order, records are in the order of the corpus.
+    async def run(
+        self, index: int, shard: ShardInput, quarantined: frozenset[int] = frozenset()
+    ) -> dict[str, ShardResult]:
+        """All rows of a shard through all arms; rows end in any order, records are in the order of the corpus.
+
+        Args:
+            quarantined: positions of rows that kill engines; their drafts end as ``failed: engine``, unasked.
 
         Raises:
-            EngineDead: the engine is gone; nothing of this shard has been committed.
+            EngineDead: the engine is gone; nothing of this shard has been committed, ``in_work`` still names the
+                rows that were being worked on.
         """
         begun = time.monotonic()
-        result = ShardResult(index=index, images=table.num_rows)
+        results = {name: ShardResult(index=index, images=shard.corpus.num_rows) for name in self.arms}
+        self.in_work[index] = set()
+        rows: list[asyncio.Task[dict[str, tuple[int, list[Record]]]]] = []
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(self._row(index, position, row))
-                    for position, row in enumerate(table.to_pylist())
-                ]
+                for position, (values, records) in enumerate(shard.rows_of_work()):
+                    await self.admission.acquire()
+                    for result in results.values():
+                        result.sources |= {r.id for r in records}
+                    self.in_work[index].add(position)
+                    work = self._row(index, position, values, records, position in quarantined)
+                    rows.append(group.create_task(work))
         except BaseExceptionGroup as several:
             # Rows die together when their engine does; one of them says why.
             raise _cause(several) from several
-        for task in tasks:
-            started, records = task.result()
-            result.started += started
-            result.records += records
-        result.seconds = time.monotonic() - begun
-        result.check()
-        return result
+        for row in rows:
+            for name, (started, records) in row.result().items():
+                results[name].started += started
+                results[name].records += records
+        for result in results.values():
+            result.seconds = time.monotonic() - begun
+            result.check()
+        del self.in_work[index]
+        return results
 
-    async def _row(self, index: int, position: int, values: dict[str, Any]) -> tuple[int, list[Record]]:
-        async with self.admission:
-            try:
-                row = corpus.from_row(values)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                stub = CorpusRow(
-                    image_id=_name(values, index, position), image=b"", width=0, height=0, sha256=""
-                )
-                desk = self._desk(stub, None)
-                records = fail_all(desk, "row", f"malformed corpus row: {error}")
-            else:
-                desk = self._desk(row, None)
-                try:
-                    desk.picture = await asyncio.to_thread(corpus.decode_image, row.image)
-                except BadImage as error:
-                    records = fail_all(desk, "image", str(error))
-                else:
-                    records = await run_program(desk)
-        self.progress(records)
-        return desk.started, records
+    def _subject(
+        self, index: int, position: int, values: dict[str, Any], records: tuple[Record, ...]
+    ) -> tuple[Subject, str]:
+        """The subject of a row, and what is wrong with the row ("" where nothing is)."""
+        if not values:
+            return Subject(NO_IMAGE, records), ""
+        try:
+            return Subject(corpus.from_row(values), records), ""
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            stub = CorpusRow(image_id=_name(values, index, position), image=b"", width=0, height=0, sha256="")
+            return Subject(stub, records), f"malformed corpus row: {error}"
 
-    def _desk(self, row: CorpusRow, picture: Any) -> Desk:
+    async def probe(self, index: int, shard: ShardInput, positions: frozenset[int]) -> None:
+        """Only the rows at ``positions``, and nothing kept of them: does the engine survive them? See `run`."""
+        self.in_work[index] = set(positions)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for position, (values, records) in enumerate(shard.rows_of_work()):
+                    if position in positions:
+                        subject, wrong = self._subject(index, position, values, records)
+                        group.create_task(self._arms(subject, "row" if wrong else "", wrong))
+        except BaseExceptionGroup as several:
+            raise _cause(several) from several
+        del self.in_work[index]
+
+    async def _row(
+        self, index: int, position: int, values: dict[str, Any], records: tuple[Record, ...], poison: bool
+    ) -> dict[str, tuple[int, list[Record]]]:
+        try:
+            subject, wrong = self._subject(index, position, values, records)
+            stage, why = (
+                ("row", wrong) if wrong else ("engine", "this row kills the engine") if poison else ("", "")
+            )
+            ended = await self._arms(subject, stage, why)
+        finally:
+            self.admission.release()
+        # Not where the engine died: `in_work` then says which rows were there.
+        self.in_work[index].discard(position)
+        self.progress(
+            RowReport(records={name: made for name, (_, made) in ended.items()}, calls=subject.calls)
+        )
+        return ended
+
+    async def _arms(self, subject: Subject, stage: str, why: str) -> dict[str, tuple[int, list[Record]]]:
+        """(drafts started, records) of every arm; the arms ask side by side. With a ``stage`` all drafts fail there."""
+        desks = {name: self._desk(config, subject) for name, config in self.arms.items()}
+        if stage:
+            made = {name: fail_all(desk, stage, why) for name, desk in desks.items()}
+        else:
+            async with asyncio.TaskGroup() as group:
+                tasks = {name: group.create_task(run_program(desk)) for name, desk in desks.items()}
+            made = {name: task.result() for name, task in tasks.items()}
+        return {name: (desk.started, made[name]) for name, desk in desks.items()}
+
+    def _desk(self, config: DatagenConfig, subject: Subject) -> Desk:
         return Desk(
-            config=self.config,
+            config=config,
             prompts=self.prompts,
             engines=self.engines,
-            row=row,
-            picture=picture,
+            subject=subject,
             revision=self.revision,
+            frequencies=self.frequencies,
         )
 
 

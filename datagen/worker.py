@@ -6,8 +6,9 @@ import asyncio
 import os
 import sys
 import time
+import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from cluster.datasets import commit_shard, read_shard
@@ -15,10 +16,13 @@ from cluster.errors import UserError
 from datagen.config import ROLES, DatagenConfig
 from datagen.corpus import CORPUS_SCHEMA
 from datagen.engine import Engine, EngineConfig, EngineDead, build_engine
+from datagen.ledger import Orders
+from datagen.metrics import Metrics
 from datagen.programs.draft import outcome
 from datagen.prompts import load_prompts
-from datagen.records import Record
-from datagen.shard import ShardRunner
+from datagen.records import RECORD_SCHEMA
+from datagen.shard import RowReport, ShardInput, ShardRunner
+from datagen.turns import Turns
 
 REPORT_EVERY_S = 1.0
 
@@ -28,9 +32,14 @@ class ShardWorker:
     never travel through Ray: they are read here, and committed from here as soon as the shard is done.
     """
 
-    def __init__(self, config: dict[str, Any], revision: str, ledger: Any) -> None:
+    def __init__(
+        self, config: dict[str, Any], revision: str, frequencies: Mapping[str, int], ledger: Any
+    ) -> None:
         self.config = DatagenConfig.model_validate(config)
+        self.arms = self.config.variants()
         self.ledger = ledger
+        self.name = uuid.uuid4().hex
+        self.turns = Turns()
         self.failure = ""
         self.engines: dict[str, Engine] = {}
         try:
@@ -39,21 +48,20 @@ class ShardWorker:
         except UserError as error:
             # Raised in here it would come out as a Ray traceback; returned, the driver can say it in a line.
             self.failure = str(error)
+            return
         # Twice as many drafts as fit a batch keep it full; more would only make the first rows end later.
         batch = max(self.config.engines.of(role).max_num_seqs for role in ROLES)
         rows = self.config.rows_in_flight or -(-2 * batch // self.config.drafts_per_image)
-        self.runner = (
-            ShardRunner(
-                config=self.config,
-                prompts=self.prompts,
-                engines=self.engines,
-                revision=revision,
-                admission=asyncio.Semaphore(rows),
-                progress=self._report,
-            )
-            if not self.failure
-            else None
+        self.runner = ShardRunner(
+            arms=self.arms,
+            prompts=self.prompts,
+            engines=self.engines,
+            revision=revision,
+            admission=asyncio.Semaphore(rows),
+            frequencies=frequencies,
+            progress=self._report,
         )
+        self.metrics = Metrics(self.config.output)
         self._unreported: Counter[str] = Counter()
         self._last_report = time.monotonic()
 
@@ -62,44 +70,63 @@ class ShardWorker:
         for shard in (int(k) for k in batch["shard"]):
             yield {"shard": [shard], "error": [self.failure or await self._shard(shard)]}
 
-    async def _shard(self, shard: int) -> str:
-        assert self.runner is not None
-        deaths = await self.ledger.begin.remote(shard)
-        if deaths >= self.config.engine_deaths:
-            return (
-                f"shard {shard} has lost its engine {deaths} times. Look for the engine's own message above; "
-                "a smaller max_num_seqs or max_model_len helps against too little memory, rows_in_flight=1 "
-                "finds a bad row."
-            )
+    async def _shard(self, index: int) -> str:
+        """Make a shard; "" or the message that ends the run."""
         try:
-            table = await asyncio.to_thread(read_shard, self.config.corpus, shard, schema=CORPUS_SCHEMA)
-            result = await self.runner.run(shard, table)
+            shard = await asyncio.to_thread(self._read, index)
+            orders: Orders = await self.ledger.begin.remote(index, shard.rows)
+            while orders.probe:
+                async with self.turns.alone():
+                    await self.runner.probe(index, shard, orders.probe)
+                orders = await self.ledger.survived.remote(index)
+            if orders.stop:
+                return orders.stop
+            async with self.turns.together():
+                results = await self.runner.run(index, shard, orders.quarantined)
         except UserError as error:
             return str(error)
         except EngineDead as error:
-            # The actor ends with its engine; Ray starts another and hands it the unfinished shards.
-            print(f"engine died at shard {shard}: {error}", file=sys.stderr, flush=True)
-            await self.ledger.add.remote({"engine_deaths": 1})
-            os._exit(1)
-        await asyncio.to_thread(
-            commit_shard,
-            self.config.output,
-            shard,
-            result.tables(),
-            counts=result.counts(),
-            tokens=result.tokens(),
-            seconds=result.seconds,
-            inputs=result.started,
-        )
+            await self._die(index, error)
+        for name, arm in self.arms.items():
+            await asyncio.to_thread(
+                commit_shard,
+                arm.output,
+                index,
+                results[name].tables(),
+                counts=results[name].counts(),
+                tokens={**results[name].tokens(), **_prefixed("gate:", results[name].gates())},
+                seconds=results[name].seconds,
+                inputs=results[name].started,
+            )
         self._flush()
-        await self.ledger.finish.remote(shard)
+        await self.ledger.finish.remote(index)
         return ""
 
-    def _report(self, records: list[Record]) -> None:
+    def _read(self, index: int) -> ShardInput:
+        table = read_shard(self.config.corpus, index, schema=CORPUS_SCHEMA)
+        if self.config.instructions is None:
+            return ShardInput(corpus=table)
+        told = read_shard(self.config.instructions, index, schema=RECORD_SCHEMA)
+        return ShardInput(corpus=table, instructions=told)
+
+    async def _die(self, index: int, error: EngineDead) -> None:
+        """The actor ends with its engine; Ray starts another and hands it the unfinished shards."""
+        in_work, self.runner.in_work = self.runner.in_work, {}
+        if in_work:  # the first of the shards to notice speaks for all
+            print(f"engine died at shard {index}: {error}", file=sys.stderr, flush=True)
+            await self.ledger.died.remote({k: sorted(rows) for k, rows in in_work.items()})
+            os._exit(1)
+        await asyncio.Event().wait()
+
+    def _report(self, row: RowReport) -> None:
         self._unreported["images"] += 1
-        self._unreported["calls"] += sum(r.calls for r in records)
-        for record in records:
-            self._unreported[outcome(record.state, record.reason)] += 1
+        self._unreported["calls"] += row.calls.made
+        self._unreported["tokens_prompt"] += row.calls.tokens_prompt
+        self._unreported["tokens_cached"] += row.calls.tokens_cached
+        self._unreported["tokens_completion"] += row.calls.tokens_completion
+        for arm, records in row.records.items():
+            for record in records:
+                self._unreported[f"state/{arm}/{outcome(record.state, record.reason)}"] += 1
         if time.monotonic() - self._last_report > REPORT_EVERY_S:
             self._flush()
 
@@ -107,6 +134,10 @@ class ShardWorker:
         self._last_report = time.monotonic()
         if self._unreported:
             self.ledger.add.remote(dict(self._unreported))
+            own = set(self.engines.values())
+            running, slots = sum(e.running for e in own), sum(e.slots for e in own)
+            self.ledger.occupancy.remote(self.name, running, slots)
+            self.metrics.add(self._unreported, running, slots)
             self._unreported.clear()
 
 
@@ -118,3 +149,7 @@ def build_engines(config: DatagenConfig) -> dict[str, Engine]:
         if wanted not in built:
             built[wanted] = build_engine(wanted)
     return {role: built[config.engines.of(role)] for role in ROLES}
+
+
+def _prefixed(prefix: str, counts: dict[str, int]) -> dict[str, int]:
+    return {prefix + name: number for name, number in counts.items()}

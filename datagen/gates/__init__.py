@@ -2,8 +2,8 @@
 
 A gate looks at the question and the answer and says what it found. The first gate that fails ends the draft
 with the reason ``gate:<name>``; every result stands in the record, so a threshold can be judged by what it
-threw away. `preserve` compares a rewrite with its original and `duplicate` looks at all drafts of an image,
-so these two are called where that is at hand.
+threw away. `GATES` look at a pair alone; the others need more (a rewrite and its original, all drafts of an
+image, a limit of the prompt set) and are called where that is at hand.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ GATES: dict[str, Gate] = {
     "meta_talk": meta_talk,
     "template_only": template_only,
 }
-# Switched by the same list in the config, called with more than one pair.
-NAMES = (*GATES, "duplicate", "preserve")
+# All that the config's list switches.
+NAMES = (*GATES, "duplicate", "preserve", "answer_words", "added_words")
 
 
 def run_gates(names: Sequence[str], question: str, answer: str) -> tuple[GateResult, ...]:

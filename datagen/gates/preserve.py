@@ -59,20 +59,25 @@ _KEPT: dict[str, Callable[[str], set[str]]] = {
 }
 
 
+def differing_facts(before: str, after: str) -> str:
+    """The first kind of fact (numbers, colours, negation, boxes) that two texts do not share, in words; "" where
+    all agree."""
+    for what, facts in _KEPT.items():
+        old, new = facts(before), facts(after)
+        if old != new:
+            named = (("lost", sorted(old - new)), ("added", sorted(new - old)))
+            return f"{what}: " + "; ".join(f"{verb} {', '.join(found)}" for verb, found in named if found)
+    return ""
+
+
 def preserve(original: str, rewritten: str) -> GateResult:
     """Same numbers, colours, negation and boxes in both; no name lost; length ratio within LENGTH_RATIO."""
 
     def failed(detail: str) -> GateResult:
         return GateResult(name="preserve", passed=False, detail=detail)
 
-    for what, facts in _KEPT.items():
-        before, after = facts(original), facts(rewritten)
-        if before != after:
-            lost, added = sorted(before - after), sorted(after - before)
-            return failed(
-                f"{what}: "
-                + "; ".join(f"{v} {', '.join(x)}" for v, x in (("lost", lost), ("added", added)) if x)
-            )
+    if different := differing_facts(original, rewritten):
+        return failed(different)
     words = set(re.findall(r"[\w-]+", rewritten.lower()))
     if missing := sorted(n for n in _names(original) if n not in words):
         return failed(f"names lost: {', '.join(missing)}")

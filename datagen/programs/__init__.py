@@ -1,4 +1,4 @@
-"""Row programs (contract 4): coroutines over one image that read like the papers' procedures."""
+"""Row programs (contract 4): coroutines over one subject that read like the papers' procedures."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from datagen.gates.duplicate import reject_duplicates
-from datagen.programs import bootstrap, comvint
+from datagen.programs import align, bootstrap, comvint, evolve
 from datagen.programs.desk import Desk
 from datagen.programs.draft import Draft
 from datagen.records import Record
@@ -21,12 +21,13 @@ class Program:
 
     start: Callable[[Desk], list[Draft]]
     follow: Callable[[Desk, Draft], AsyncIterator[Draft]]
-    roles: tuple[str, ...]
 
 
 PROGRAMS = {
-    "comvint": Program(comvint.start, comvint.comvint, ("generator", "verifier", "inner")),
-    "bootstrap": Program(bootstrap.start, bootstrap.bootstrap, ("generator", "verifier", "inner")),
+    "comvint": Program(comvint.start, comvint.comvint),
+    "bootstrap": Program(bootstrap.start, bootstrap.bootstrap),
+    "align": Program(align.start, align.align_conversation),
+    "evolve": Program(evolve.start, evolve.evolve),
 }
 
 
@@ -42,14 +43,14 @@ async def run_program(desk: Desk) -> list[Record]:
     drafts = [draft for task in tasks for draft in task.result()]
     # By round, not by the moment of ending: an original comes before what was made from it, so of two equal
     # rows the earlier version is the one that stays.
-    order = {"instruct": 0, "synthesize": 0, "complicate": 1}
+    order = {"instruct": 0, "synthesize": 0, "seed": 0, "align": 0, "complicate": 1}
     drafts.sort(key=lambda d: (d.round, order.get(d.step, 2)))
     records = [desk.record(draft) for draft in drafts]
     return reject_duplicates(records) if "duplicate" in desk.config.gates else records
 
 
 def fail_all(desk: Desk, stage: str, why: str) -> list[Record]:
-    """The drafts of an image that nothing can be asked about, all ``failed: <stage>``: the books still
+    """The drafts of a subject that nothing can be asked about, all ``failed: <stage>``: the books still
     balance.
     """
     drafts = PROGRAMS[desk.config.program].start(desk)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from datagen.parsing import ParseError, answer_format, choice_options, parse_text
-from datagen.programs.check import check
 from datagen.programs.desk import Desk, survives
 from datagen.programs.draft import Draft, Ended
+from datagen.programs.judged import JUDGED
 from datagen.programs.rewrite import align
-from datagen.programs.verify import verify
 from datagen.records import Turn
 
 KIND = "self_bootstrap"
@@ -27,7 +26,7 @@ def start(desk: Desk) -> list[Draft]:
 
 async def bootstrap(desk: Desk, draft: Draft) -> AsyncIterator[Draft]:
     """One instruction and its response; the draft yielded has ended."""
-    if await survives(desk, draft, instruct, respond, check, verify):
+    if await survives(desk, draft, instruct, respond, *JUDGED):
         await align(desk, draft)
     yield draft
 

@@ -9,24 +9,31 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from datagen.programs.check import check
 from datagen.programs.complicate import complicate
 from datagen.programs.desk import Desk, survives
 from datagen.programs.draft import Draft
+from datagen.programs.judged import JUDGED
 from datagen.programs.reformulate import reformulations
 from datagen.programs.rewrite import align
 from datagen.programs.synthesize import synthesize
-from datagen.programs.verify import verify
+
+UNSUITABLE = "unsuitable"
 
 
 def start(desk: Desk) -> list[Draft]:
-    """The drafts of an image: kinds balanced and seeded."""
-    return [desk.first(kind, k, "synthesize") for k, kind in enumerate(desk.kinds())]
+    """The drafts of an image: kinds balanced and seeded. An image whose annotations carry no kind of question gets
+    one draft that says so, and no call."""
+    kinds = desk.kinds() or [UNSUITABLE]
+    return [desk.first(kind, k, "synthesize") for k, kind in enumerate(kinds)]
 
 
 async def comvint(desk: Desk, draft: Draft) -> AsyncIterator[Draft]:
     """One draft and all that is made from it; every draft yielded has ended."""
-    if not await survives(desk, draft, synthesize, check, verify):
+    if draft.kind == UNSUITABLE:
+        draft.end("rejected", "unsuitable")
+        yield draft
+        return
+    if not await survives(desk, draft, synthesize, *JUDGED):
         yield draft
         return
 
@@ -36,14 +43,14 @@ async def comvint(desk: Desk, draft: Draft) -> AsyncIterator[Draft]:
         if not _can_be_harder(desk, previous):
             break
         harder = desk.derive(previous, "complicate", round=round)
-        if await survives(desk, harder, complicate(previous), check, verify):
+        if await survives(desk, harder, complicate(previous), *JUDGED):
             verified.append(harder)
         else:
             yield harder
 
     for version in verified:
         for variant, reformulate in reformulations(desk, version):
-            if await survives(desk, variant, reformulate, check, verify):
+            if await survives(desk, variant, reformulate, *JUDGED):
                 variant.end("accepted")
             yield variant
         await align(desk, version)

@@ -1,58 +1,84 @@
-"""The desk: one image, its annotations, and the engines that a program may ask about it."""
+"""The desk: one subject, and the engines that a program may ask about it."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from datagen.annotations import holds, serialise
+from datagen.annotations import holds, rarest
 from datagen.config import DatagenConfig
-from datagen.corpus import CorpusRow
-from datagen.engine import Engine, RequestError
+from datagen.corpus import BadImage
+from datagen.engine import Engine, RequestError, Score
+from datagen.parsing import ParseError
 from datagen.programs.draft import Draft, Ended, Provenance
+from datagen.programs.subject import Subject
 from datagen.prompts import PromptSet
-from datagen.records import Record, Sampling, Turn, record_id
+from datagen.records import GateResult, Record, Sampling, Turn, record_id
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PROGRAM_VERSION = "1"
+PROGRAM_VERSION = "2"
 Step = Callable[["Desk", Draft], Awaitable[None]]
+T = TypeVar("T")
 
 
 @dataclass
 class Desk:
-    """What a program works with at one image. ``started`` counts drafts, for the balance of the books."""
+    """What a program works with at one subject. ``started`` counts drafts, for the balance of the books;
+    ``frequencies`` is in how many images of the corpus each object name stands.
+    """
 
     config: DatagenConfig
     prompts: PromptSet
     engines: Mapping[str, Engine]
-    row: CorpusRow
-    picture: Image | None
+    subject: Subject
     revision: str = ""
+    frequencies: Mapping[str, int] = field(default_factory=dict)
     started: int = 0
-    annotations: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.annotations = serialise(self.row)
 
     def first(self, kind: str, k: int, step: str) -> Draft:
-        """The ``k``-th draft about this image."""
+        """The ``k``-th draft about this image; ``pairs_per_call`` of them are written by one call, which the seed of
+        the first of them decides."""
+        together, image_id = self.config.pairs_per_call, self.subject.row.image_id
+
+        def name(k: int) -> str:
+            return record_id(self.config.seed, image_id, step, k, self.config.round)
+
         self.started += 1
         return Draft(
-            id=record_id(self.config.seed, self.row.image_id, step, k, self.config.round),
-            image_ids=(self.row.image_id,),
+            id=name(k),
+            image_ids=(image_id,),
             kind=kind,
-            round=0,
             step=step,
+            number=k // together,
+            place=k % together,
+            lead=name(k - k % together),
+        )
+
+    def adopt(self, record: Record, step: str) -> Draft:
+        """An imported conversation as a draft of this run; its source is its parent."""
+        self.started += 1
+        return Draft(
+            id=record_id(self.config.seed, record.id, step, self.config.round),
+            image_ids=record.image_ids,
+            kind=record.kind,
+            format=record.format,
+            step=step,
+            parents=(record.id,),
+            question=record.question,
+            answer=record.answer,
+            options=record.options,
+            answer_index=record.answer_index,
+            turns=record.conversation,
         )
 
     def derive(
         self, parent: Draft, step: str, *, k: int = 0, round: int | None = None, kind: str | None = None
     ) -> Draft:
-        """A draft made from a verified one."""
+        """A draft made from another one."""
         self.started += 1
         return parent.child(
             step, k, parent.round if round is None else round, seed=self.config.seed, kind=kind
@@ -62,66 +88,99 @@ class Desk:
         """Seed of a call: from the run's seed, the draft's id and the step, so a row redone is a row
         repeated.
         """
-        return (
-            int(record_id(self.config.seed, draft.id, step, attempt, self.config.round)[:8], 16) & 0x7FFFFFFF
-        )
+        name = draft.lead if draft.lead and step == draft.step else draft.id
+        return int(record_id(self.config.seed, name, step, attempt, self.config.round)[:8], 16) & 0x7FFFFFFF
 
     def coin(self, draft: Draft, what: str, share: float) -> bool:
         """A seeded decision that ``share`` of drafts answer with yes."""
         return random.Random(self.seed(draft, what)).random() < share
 
-    async def ask(self, draft: Draft, step: str, *, attempt: int = 0, rewrite: str = "") -> str:
+    async def read(self, draft: Draft, step: str, parse: Callable[[str], T], **fields: str) -> T:
+        """Ask for a step's text and read it; what cannot be read is asked for again, warmer each time.
+
+        Raises:
+            Ended: ``rejected: parse:<step>`` with the last text kept, or what `ask` raises.
+        """
+        text = ""
+        for attempt in range(1 + len(self.config.sampling.retry_temperatures)):
+            text = await self.ask(draft, step, attempt=attempt, **fields)
+            try:
+                found = parse(text)
+            except ParseError:
+                continue
+            if step == draft.step:
+                draft.sampling = self.sampling(draft, step, attempt)
+            return found
+        draft.raw = text
+        raise Ended("rejected", f"parse:{step}")
+
+    async def ask(self, draft: Draft, step: str, *, attempt: int = 0, **fields: str) -> str:
         """One prompted call for a draft; the text as the model wrote it.
+
+        Args:
+            fields: values for the prompt beyond those of the draft (``question``, ``answer`` …).
 
         Raises:
             Ended: ``failed`` where the engine refused the request, ``truncated`` where the text was cut.
         """
         prompt = self.prompts.prompt(step, draft.kind)
-        about = self.prompts.kinds[draft.kind].about if draft.kind in self.prompts.kinds else ""
-        text = self.prompts.render(
-            step,
-            kind=draft.kind,
-            about=about,
-            question=draft.question,
-            answer=draft.answer,
-            rewrite=rewrite,
-            annotations=self.annotations,
+        known = {
+            "kind": draft.kind,
+            "about": self.prompts.kinds[draft.kind].about if draft.kind in self.prompts.kinds else "",
+            "count": str(self.config.pairs_per_call),
+            "question": draft.question,
+            "answer": draft.answer,
+            "annotations": self.subject.annotations,
+            "entity": rarest(self.subject.row, self.frequencies),
             **self._drawn(draft),
-        )
+            **fields,
+        }
         turns = [Turn(role="system", text=prompt.system)] if prompt.system else []
-        engine = self.engines[prompt.role]
-        rendered = engine.render_chat([*turns, Turn(role="user", text=text)], has_image=prompt.image)
-        return await self.call(
-            draft, step, engine, rendered, self.sampling(draft, step, attempt), prompt.image
-        )
+        turns.append(Turn(role="user", text=self.prompts.render(step, **known)))
+        engine, image = self.engines[prompt.role], prompt.image and self.subject.has_image
+        rendered = engine.render_chat(turns, has_image=image)
+        sampling = self.sampling(draft, step, attempt)
+        return await self.call(draft, step, engine, rendered, sampling, image, regex=prompt.regex)
 
     def _drawn(self, draft: Draft) -> dict[str, str]:
-        """One value for each of the prompt set's draws, from the draft's seed."""
+        """One value for each of the prompt set's draws. First drafts go through a seeded permutation of the values,
+        image by image, so that they balance; what is made from them draws by its own seed."""
         drawn = {}
         for name, values in self.prompts.draws.items():
-            drawn[name] = random.Random(self.seed(draft, f"draw-{name}")).choice(values)
+            if draft.number >= 0:
+                order = random.Random(f"{self.config.seed}-{name}-{self.subject.row.image_id}")
+                drawn[name] = order.sample(values, len(values))[draft.number % len(values)]
+            else:
+                drawn[name] = random.Random(self.seed(draft, f"draw-{name}")).choice(values)
         return drawn
 
     def sampling(self, draft: Draft, step: str, attempt: int = 0) -> Sampling:
-        """How a step draws for this draft; later attempts are warmer."""
-        settings = getattr(self.config.sampling, step)
-        if attempt and settings.temperature < self.config.sampling.retry_temperature:
-            settings = settings.model_copy(update={"temperature": self.config.sampling.retry_temperature})
+        """How a step draws for this draft; later attempts climb the ladder of temperatures."""
+        settings, ladder = getattr(self.config.sampling, step), self.config.sampling.retry_temperatures
+        if attempt and ladder:
+            warmer = max(settings.temperature, ladder[min(attempt, len(ladder)) - 1])
+            settings = settings.model_copy(update={"temperature": warmer})
         return settings.at(self.seed(draft, step, attempt))
 
     async def call(
-        self, draft: Draft, step: str, engine: Engine, rendered: str, sampling: Sampling, image: bool
+        self,
+        draft: Draft,
+        step: str,
+        engine: Engine,
+        rendered: str,
+        sampling: Sampling,
+        image: bool,
+        regex: str = "",
     ) -> str:
         """One call with a rendered prompt, put on the draft's account; see `ask`."""
-        picture = self.picture if image else None
+        picture, name = await self._show(draft, image)
         try:
-            completion = await engine.complete(
-                rendered, picture, self.row.sha256 if image else None, sampling
-            )
+            completion = await self.subject.calls.complete(engine, rendered, picture, name, sampling, regex)
         except RequestError as error:
             draft.raw = str(error)
             raise Ended("failed", step) from error
-        draft.spend(completion)
+        if not (draft.place and step == draft.step):
+            draft.spend(completion)  # what drafts are written together is on the first one's account
         if completion.finish_reason == "length":
             draft.raw = completion.text
             raise Ended("truncated", step)
@@ -130,18 +189,59 @@ class Desk:
             raise Ended("failed", step)
         return completion.text
 
-    def kinds(self) -> list[str]:
-        """A kind for every draft: each one that the annotations can carry before any comes twice, seeded
-        order.
+    async def score(self, draft: Draft, role: str, *, image: bool) -> Score:
+        """log p(answer | question) under a role's model, with or without the picture.
+
+        Raises:
+            Ended: ``failed`` where the engine refused the request.
         """
+        engine = self.engines[role]
+        rendered = engine.render_chat([Turn(role="user", text=draft.question)], has_image=image)
+        picture, name = await self._show(draft, image)
+        draft.calls += 1
+        try:
+            return await engine.score(rendered, engine.before_answer() + draft.answer, picture, name)
+        except RequestError as error:
+            draft.raw = str(error)
+            raise Ended("failed", "score") from error
+
+    async def _show(self, draft: Draft, image: bool) -> tuple[Image | None, str | None]:
+        """The picture and its content hash, or neither."""
+        if not image:
+            return None, None
+        try:
+            return await self.subject.picture(), self.subject.row.sha256
+        except BadImage as error:
+            draft.raw = str(error)
+            raise Ended("failed", "image") from error
+
+    def gate(self, draft: Draft, result: GateResult) -> None:
+        """Note what a gate found.
+
+        Raises:
+            Ended: ``rejected: gate:<name>`` where it did not pass.
+        """
+        draft.gates.append(result)
+        if not result.passed:
+            raise Ended("rejected", f"gate:{result.name}")
+
+    def kinds(self) -> list[str]:
+        """A kind for every group of drafts that are written together: each one that the annotations can carry before
+        any comes twice, in seeded order; none where they carry no kind."""
         wanted = self.config.kinds or tuple(self.prompts.kinds)
-        fit = [k for k in wanted if holds(self.prompts.kinds[k].needs, self.row)] or list(wanted)
-        rng = random.Random(f"{self.config.seed}-kinds-{self.row.image_id}")
+        fit = [k for k in wanted if holds(self._needs(k), self.subject.row)]
+        if not fit:
+            return []
+        rng = random.Random(f"{self.config.seed}-kinds-{self.subject.row.image_id}")
         drawn = rng.sample(fit, len(fit))
         again = [k for k in fit if not self.prompts.kinds[k].once] or fit
-        while len(drawn) < self.config.drafts_per_image:
+        groups = -(-self.config.drafts_per_image // self.config.pairs_per_call)
+        while len(drawn) < groups:
             drawn += rng.sample(again, len(again))
-        return drawn[: self.config.drafts_per_image]
+        return [k for k in drawn[:groups] for _ in range(self.config.pairs_per_call)]
+
+    def _needs(self, kind: str) -> str:
+        return self.config.needs.get(kind, self.prompts.kinds[kind].needs)
 
     def record(self, draft: Draft) -> Record:
         """A draft that has ended, as a record with its provenance."""
@@ -152,7 +252,7 @@ class Desk:
                 prompt_set=self.prompts.name,
                 prompt_version=self.prompts.version,
                 model_revision=self.revision,
-                source=self.row.source,
+                source=self.subject.row.source,
             )
         )
 

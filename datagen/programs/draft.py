@@ -33,8 +33,11 @@ class Provenance:
 
 @dataclass
 class Draft:
-    """One candidate conversation about one image. ``raw`` is what a model last wrote and nobody could
-    read.
+    """One candidate conversation about one image. ``raw`` is what a model last wrote and nobody could read.
+
+    ``number`` counts the first drafts of an image by call, ``place`` is this one's place among those that the call
+    writes, ``lead`` the id of the first of them. An imported conversation stands in ``turns``; question and answer
+    are then the exchange at work.
     """
 
     id: str
@@ -50,10 +53,15 @@ class Draft:
     answer_index: int | None = None
     rewrite: str = ""
     raw: str = ""
+    number: int = -1
+    place: int = 0
+    lead: str = ""
+    turns: tuple[Turn, ...] = ()
     state: State | None = None
     reason: str = ""
     sampling: Sampling = field(default_factory=Sampling)
     verdict: Verdict | None = None
+    scores: dict[str, float] = field(default_factory=dict)
     gates: list[GateResult] = field(default_factory=list)
     calls: int = 0
     tokens_prompt: int = 0
@@ -90,10 +98,10 @@ class Draft:
         """The draft as a record. Text that could not be read stands in a turn of the role ``draft``."""
         if self.state is None:
             raise AssertionError(f"draft {self.id} has not ended")
-        turns = []
-        if self.question:
+        turns = list(self.turns)
+        if not turns and self.question:
             turns.append(Turn(role="user", text=self.question))
-        if self.answer:
+        if not self.turns and self.answer:
             turns.append(Turn(role="assistant", text=self.answer))
         if self.raw:
             turns.append(Turn(role="draft", text=self.raw))
@@ -112,6 +120,7 @@ class Draft:
             rewrite=self.rewrite,
             sampling=self.sampling,
             verdict=self.verdict,
+            scores=tuple(sorted(self.scores.items())),
             gates=tuple(self.gates),
             calls=self.calls,
             tokens_prompt=self.tokens_prompt,

@@ -55,21 +55,15 @@ def as_choice(source: Draft) -> Step:
     """
 
     async def step(desk: Desk, draft: Draft) -> None:
-        plain = _plain(desk, source)
-        draft.question, draft.answer = plain.question, plain.answer
-        try:
-            text = await desk.ask(draft, "choice")
-        finally:
-            draft.question = draft.answer = ""
-        draft.sampling = desk.sampling(draft, "choice")
-        try:
-            wrong = [o for o in parse_options(text) if normalise(o) != normalise(source.answer)]
-        except ParseError as error:
-            draft.raw = text
-            raise Ended("rejected", "parse:choice") from error
-        if len({normalise(o) for o in wrong[: len(LETTERS) - 1]}) < len(LETTERS) - 1:
-            draft.raw = text
-            raise Ended("rejected", "options:choice")
+        plain, right = _plain(desk, source), normalise(source.answer)
+
+        def wrong_options(text: str) -> list[str]:
+            wrong = {normalise(o): o for o in parse_options(text) if normalise(o) != right}
+            if len(wrong) < len(LETTERS) - 1:
+                raise ParseError(f"{len(wrong)} different wrong options")
+            return list(wrong.values())
+
+        wrong = await desk.read(draft, "choice", wrong_options, question=plain.question, answer=plain.answer)
         options = [source.answer.rstrip("."), *wrong[: len(LETTERS) - 1]]
         order = random.Random(draft.sampling.seed).sample(range(len(options)), len(options))
         draft.options = tuple(options[i] for i in order)

@@ -7,12 +7,22 @@ found.
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 from datagen.gates.preserve import preserve
 from datagen.parsing import ParseError, normalise, parse_text, parse_yes_no
 from datagen.programs.desk import Desk
 from datagen.programs.draft import Draft, Ended
 from datagen.records import GateResult
 from datagen.routing import is_hard
+
+
+class Rewritten(NamedTuple):
+    """An answer and how it came out: ``accepted`` (in new words), ``kept`` (it was in the manner) or ``fallback``
+    (no attempt passed, the original stays)."""
+
+    answer: str
+    outcome: Literal["accepted", "kept", "fallback"]
 
 
 def wants_rewrite(desk: Desk, draft: Draft) -> bool:
@@ -32,35 +42,39 @@ async def align(desk: Desk, draft: Draft) -> None:
     if not wants_rewrite(desk, draft):
         draft.end("accepted")
         return
+    result = await rewritten(desk, draft)
+    draft.rewrite = result.outcome
+    if result.outcome == "accepted":
+        # The gate's detail keeps what the answer was: before and after can be compared and undone.
+        draft.gates.append(GateResult(name="original_answer", passed=True, detail=draft.answer))
+        draft.answer = result.answer
+    draft.end("kept_original" if result.outcome == "fallback" else "accepted")
+
+
+async def rewritten(desk: Desk, draft: Draft) -> Rewritten:
+    """The draft's answer in the inner LLM's manner, after the gate and the review of every attempt."""
     for attempt in range(1 + desk.config.rewrite.retries):
         try:
-            done = await _attempt(desk, draft, attempt)
+            new = parse_text(await desk.ask(draft, "rewrite", attempt=attempt))
+            if normalise(new) == normalise(draft.answer):
+                return Rewritten(draft.answer, "kept")
+            if await _says_the_same(desk, draft, new, attempt):
+                return Rewritten(new, "accepted")
         except (Ended, ParseError) as error:
-            # The original answer is verified: a rewrite that went wrong costs its calls and nothing else.
+            # The original answer stands: a rewrite that went wrong costs its calls and nothing else.
             draft.raw = ""
             draft.gates.append(GateResult(name="rewrite", passed=False, detail=str(error)))
-            continue
-        if done:
-            draft.end("accepted")
-            return
-    draft.rewrite = "fallback"
-    draft.end("kept_original")
+    return Rewritten(draft.answer, "fallback")
 
 
-async def _attempt(desk: Desk, draft: Draft, attempt: int) -> bool:
-    new = parse_text(await desk.ask(draft, "rewrite", attempt=attempt))
-    if normalise(new) == normalise(draft.answer):
-        draft.rewrite = "kept"
-        return True
+async def _says_the_same(desk: Desk, draft: Draft, new: str, attempt: int) -> bool:
     if "preserve" in desk.config.gates:
         kept = preserve(draft.answer, new)
         draft.gates.append(kept)
         if not kept.passed:
             return False
+    if not desk.config.rewrite.review:
+        return True
     same, why = parse_yes_no(await desk.ask(draft, "review", attempt=attempt, rewrite=new))
     draft.gates.append(GateResult(name="review", passed=same, detail=why or new))
-    if same:
-        # The gate's detail keeps what the answer was: before and after can be compared and undone.
-        draft.gates.append(GateResult(name="original_answer", passed=True, detail=draft.answer))
-        draft.answer, draft.rewrite = new, "accepted"
     return same

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-from datagen.parsing import ParseError, answer_format, parse_pair
+from datagen.parsing import ParseError, answer_format, parse_pair, parse_pairs
 from datagen.programs.desk import Desk
-from datagen.programs.draft import Draft, Ended
+from datagen.programs.draft import Draft
 
 
 async def synthesize(desk: Desk, draft: Draft) -> None:
-    """Fill an empty draft (P_C, P_K)."""
-    await write_pair(desk, draft, "synthesize", source=draft)
+    """Fill an empty draft (P_C, P_K); where one call writes several pairs, this draft takes the one in its place."""
+
+    def own_pair(text: str) -> tuple[str, str]:
+        pairs = parse_pairs(text)
+        if len(pairs) <= draft.place:
+            raise ParseError(f"{len(pairs)} pairs, not {draft.place + 1}")
+        return pairs[draft.place]
+
+    several = desk.config.pairs_per_call > 1
+    pair = await desk.read(draft, "synthesize", own_pair if several else parse_pair)
+    fill(draft, *pair)
 
 
 async def write_pair(desk: Desk, draft: Draft, step: str, *, source: Draft) -> None:
-    """Ask for ``Question: … Answer: …`` about ``source`` and read it into ``draft``.
+    """Ask for ``Question: … Answer: …`` about ``source`` and fill ``draft`` with it.
 
     Raises:
-        Ended: ``rejected: parse:<step>`` where the text has another form.
+        Ended: ``rejected: parse:<step>`` where no attempt had that form.
     """
-    draft.question, draft.answer = source.question, source.answer
-    try:
-        text = await desk.ask(draft, step)
-    finally:
-        # What stands there is the parent's: it is not this draft's question until the model has written one.
-        draft.question = draft.answer = ""
-    draft.sampling = desk.sampling(draft, step)
-    try:
-        draft.question, draft.answer = parse_pair(text)
-    except ParseError as error:
-        draft.raw = text
-        raise Ended("rejected", f"parse:{step}") from error
-    draft.format = answer_format(draft.question, draft.answer)
+    pair = await desk.read(draft, step, parse_pair, question=source.question, answer=source.answer)
+    fill(draft, *pair)
+
+
+def fill(draft: Draft, question: str, answer: str) -> None:
+    """Put a new exchange into a draft."""
+    draft.question, draft.answer = question, answer
+    draft.format = answer_format(question, answer)

@@ -6,18 +6,24 @@ set): the starter's judge looks at the picture.
 
 from __future__ import annotations
 
-from datagen.parsing import parse_verdict
+from datagen.parsing import ParseError, parse_verdict
 from datagen.programs.desk import Desk
 from datagen.programs.draft import Draft, Ended
+from datagen.records import Verdict
 
 
 async def verify(desk: Desk, draft: Draft) -> None:
     """Judge the pair (P_Verify) and keep the verdict; only a clear yes lets it pass."""
     if not desk.config.verify:
         return
-    text = await desk.ask(draft, "verify")
-    draft.verdict = parse_verdict(text, desk.prompts.prompts["verify"].comparison)
-    if draft.verdict.result == "unparsed":
-        raise Ended("rejected", "parse:verify")
+    comparison = desk.prompts.prompts["verify"].comparison
+
+    def readable(text: str) -> Verdict:
+        verdict = parse_verdict(text, comparison)
+        if verdict.result == "unparsed":
+            raise ParseError("no verdict")
+        return verdict
+
+    draft.verdict = await desk.read(draft, "verify", readable)
     if draft.verdict.result == "no":
         raise Ended("rejected", "unverified")

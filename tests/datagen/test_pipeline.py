@@ -21,7 +21,7 @@ from datagen.corpus import CorpusRow
 from datagen.engine import ScriptedEngine
 from datagen.prompts import load_prompts
 from datagen.records import from_table
-from datagen.shard import ShardRunner
+from datagen.shard import ShardInput, ShardRunner
 from tests.datagen.conftest import row
 
 REPO = Path(__file__).parents[2]
@@ -66,7 +66,7 @@ def expected_ids(corpus: str) -> list[str]:
     """Ids follow from the corpus and the seed alone, so the program on a scripted model gives the same."""
     engine = ScriptedEngine(lambda prompt: "anything")
     runner = ShardRunner(
-        config=DatagenConfig(corpus=corpus, output="", program="bootstrap", drafts_per_image=DRAFTS),
+        arms=DatagenConfig(corpus=corpus, output="", program="bootstrap", drafts_per_image=DRAFTS).variants(),
         prompts=load_prompts("starter"),
         engines={"generator": engine, "verifier": engine, "inner": engine},
         revision="",
@@ -74,8 +74,9 @@ def expected_ids(corpus: str) -> list[str]:
     )
 
     async def ids() -> list[str]:
-        results = [await runner.run(k, table) for k, table in enumerate(iter_tables(corpus))]
-        return [record.id for result in results for record in result.records]
+        shards = [ShardInput(corpus=table) for table in iter_tables(corpus)]
+        results = [await runner.run(k, shard) for k, shard in enumerate(shards)]
+        return [record.id for result in results for record in result[""].records]
 
     return asyncio.run(ids())
 

@@ -8,18 +8,21 @@ import asyncio
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.errors import UserError
 from datagen.config import DatagenConfig
-from datagen.corpus import to_table
+from datagen.corpus import CorpusRow, to_table
 from datagen.engine import Completion, EngineDead, RequestError, ScriptedEngine
 from datagen.programs.draft import outcome
 from datagen.prompts import load_prompts
-from datagen.records import ACCEPTED_STATES, Record, from_table
-from datagen.shard import ShardResult, ShardRunner
+from datagen.records import ACCEPTED_STATES, Record, Turn, from_table
+from datagen.records import to_table as records_table
+from datagen.shard import ShardInput, ShardResult, ShardRunner
 from tests.datagen.conftest import row
 
 Script = Callable[[str], str | Completion]
@@ -63,14 +66,29 @@ def run(model: Script, images: int = 1, **config: object) -> ShardResult:
         **config,
     }
     engine = ScriptedEngine(model)
+    return shard(engine, settings, [row(i) for i in range(images)])[""]
+
+
+def shard(
+    engine: ScriptedEngine,
+    settings: dict[str, object],
+    rows: list[CorpusRow],
+    records: list[Record] | None = None,
+    quarantined: frozenset[int] = frozenset(),
+    **more: Any,
+) -> dict[str, ShardResult]:
+    """One shard through all arms of a config."""
+    config = DatagenConfig.model_validate(settings)
     runner = ShardRunner(
-        config=DatagenConfig.model_validate(settings),
-        prompts=load_prompts("starter"),
+        arms=config.variants(),
+        prompts=load_prompts(config.prompt_set),
         engines={"generator": engine, "verifier": engine, "inner": engine},
         revision="scripted",
         admission=asyncio.Semaphore(2),
+        **more,
     )
-    return asyncio.run(runner.run(0, to_table([row(i) for i in range(images)])))
+    told = None if records is None else records_table(records)
+    return asyncio.run(runner.run(0, ShardInput(corpus=to_table(rows), instructions=told), quarantined))
 
 
 def states(result: ShardResult) -> set[str]:
@@ -143,8 +161,7 @@ def test_every_terminal_state() -> None:
         "rejected:parse:bool_yes": script(Make_a_yes=nonsense),
         "rejected:answer:bool_yes": script(Make_a_yes="Question: Is it red? Answer: no"),
         "rejected:answer:bool_no": script(Make_a_no="Question: Is it red? Answer: red"),
-        "rejected:parse:choice": script(Make_wrong="Options: ,"),
-        "rejected:options:choice": script(Make_wrong="Options: blue, blue, green"),
+        "rejected:parse:choice": script(Make_wrong="Options: blue, blue, green"),
         "rejected:duplicate": script(),
         "kept_original": script(Same_meaning="no"),
     }
@@ -201,7 +218,7 @@ def test_bootstrap_program() -> None:
 def test_bad_rows_become_rejects() -> None:
     engine = ScriptedEngine(script())
     runner = ShardRunner(
-        config=DatagenConfig(corpus="c", output="o", drafts_per_image=3),
+        arms=DatagenConfig(corpus="c", output="o", drafts_per_image=3).variants(),
         prompts=load_prompts("starter"),
         engines={"generator": engine, "verifier": engine, "inner": engine},
         revision="r",
@@ -210,7 +227,8 @@ def test_bad_rows_become_rejects() -> None:
     table = to_table([row(0, b"no picture"), row(1), row(2, b"")])
     rows = table.to_pylist()
     rows[1]["objects"] = [{"name": "x", "box": None, "attributes": None}]
-    result = asyncio.run(runner.run(4, type(table).from_pylist(rows, schema=table.schema)))
+    damaged = ShardInput(corpus=type(table).from_pylist(rows, schema=table.schema))
+    result = asyncio.run(runner.run(4, damaged))[""]
     assert result.counts() == {"failed:image": 6, "failed:row": 3}
     assert result.started == 9 and not engine.prompts
     assert "cannot decode" in result.records[0].conversation[0].text
@@ -226,6 +244,170 @@ def test_a_dead_engine_ends_the_shard() -> None:
 
     with pytest.raises(EngineDead, match="gone"):
         run(dying, images=3)
+
+
+def test_an_unreadable_text_is_asked_for_again_warmer() -> None:
+    tries = itertools.count()
+    only = {"rounds": 0, "reformulate": {"bool_share": 0, "choice_share": 0}, "drafts_per_image": 1}
+    said = lambda p: "hm" if next(tries) < 2 else "Evidence: It is red. Verdict: yes"  # noqa: E731
+    record = run(script(Check_this=said), **only).records[0]
+    assert record.state == "accepted" and record.calls == 4, "one draft, two unreadable verdicts, a third"
+    never = run(script(Check_this="hm"), **only, sampling={"retry_temperatures": []}).records[0]
+    assert (never.reason, never.calls) == ("parse:verify", 2)
+
+
+def test_several_pairs_by_one_call() -> None:
+    asked: list[str] = []
+
+    def three(prompt: str) -> str:
+        asked.append(prompt)
+        return "Question 1: Is it red? Answer 1: red\nQuestion 2: Is it round? Answer 2: round\n" * (
+            len(asked) < 2
+        )
+
+    settings = {
+        "corpus": "c", "output": "o", "drafts_per_image": 3, "pairs_per_call": 3, "rounds": 0, "verify": False,
+        "reformulate": {"bool_share": 0, "choice_share": 0}, "kinds": ("color",), "gates": (),
+        "sampling": {"retry_temperatures": [0.7]},
+    }  # fmt: skip
+    result = shard(ScriptedEngine(three), settings, [row(0)])[""]
+    assert [r.answer for r in result.records] == ["red", "round", ""]
+    assert [r.state for r in result.records] == ["accepted", "accepted", "rejected"]
+    assert [r.calls for r in result.records] == [1, 0, 0], "the first of them pays"
+    assert len(asked) == 2, "one call for three drafts, one more for the third pair that was missing"
+
+
+def test_images_that_carry_no_kind_are_in_the_books() -> None:
+    result = run(script(), kinds=("color",), needs={"color": "captions:700"}, images=2)
+    assert result.counts() == {"rejected:unsuitable": 2}
+
+
+def test_arms_share_calls_and_equal_runs_alone() -> None:
+    settings = {
+        "corpus": "c", "output": "o", "drafts_per_image": 3, "kinds": ("color", "ocr"),
+        "reformulate": {"bool_share": 1, "choice_share": 1}, "rounds": 2,
+    }  # fmt: skip
+    arms = {
+        "full": {},
+        "no_verify": {"verify": False},
+        "no_gates": {"gates": []},
+        "plain": {"rounds": 0, "rewrite": {"share": 0}},
+    }
+    doubtful = script(Check_this=lambda p: "Verdict: no" if len(p) % 3 else "Verdict: yes")
+    rows = [row(i) for i in range(4)]
+    together = ScriptedEngine(doubtful)
+    results = shard(together, {**settings, "arms": arms}, rows)
+    alone_calls = 0
+    for name, differs in arms.items():
+        alone = ScriptedEngine(doubtful)
+        result = shard(alone, {**settings, **differs}, rows)[""]
+        alone_calls += len(alone.prompts)
+        assert results[name].records == result.records, name
+        assert results[name].tokens() == result.tokens(), name
+    assert len(together.prompts) < 0.75 * alone_calls
+    assert len({tuple((r.id, r.state) for r in result.records) for result in results.values()}) > 2
+
+
+def test_an_arm_cannot_change_the_drafts() -> None:
+    with pytest.raises(ValueError, match="drafts_per_image"):
+        DatagenConfig.model_validate({"corpus": "c", "output": "o", "arms": {"x": {"drafts_per_image": 2}}})
+    with pytest.raises(ValueError, match="did you mean 'verify'"):
+        DatagenConfig.model_validate({"corpus": "c", "output": "o", "arms": {"x": {"verfy": False}}})
+
+
+def test_the_blind_gate_measures() -> None:
+    only = {"rounds": 0, "reformulate": {"bool_share": 0, "choice_share": 0}, "drafts_per_image": 1}
+    seen = run(lambda p: "green" if "<image>" not in p else script()(p), blind={"method": "answer"}, **only)
+    assert seen.counts() == {"accepted": 1}
+    guessed = run(lambda p: "Red." if "<image>" not in p else script()(p), blind={"method": "answer"}, **only)
+    assert guessed.counts() == {"rejected:gate:blind": 1}
+    assert guessed.records[0].gates[-1].detail == "without the image: Red."
+    likely = run(script(), blind={"method": "likelihood", "threshold": 0.0}, **only).records[0]
+    # The scripted engine's likelihood does not depend on the image: it is worth nothing.
+    assert (likely.reason, dict(likely.scores)["vc"]) == ("gate:blind", 0.0)
+    assert run(script(), blind={"method": "likelihood", "threshold": -1}, **only).counts() == {"accepted": 1}
+
+
+def test_consistency_is_a_band() -> None:
+    only = {"rounds": 0, "reformulate": {"bool_share": 0, "choice_share": 0}, "drafts_per_image": 1}
+    tries = itertools.count()
+
+    def wavers(prompt: str) -> str | Completion:
+        if prompt == "USER: <image>\nWhat color is the ball? ASSISTANT:":
+            return "red" if next(tries) % 2 else "blue"
+        return script()(prompt)
+
+    half = run(wavers, consistency={"samples": 4, "low": 0.3, "high": 0.8}, **only).records[0]
+    assert (half.state, dict(half.scores)) == ("accepted", {"consistency": 0.5})
+    strict = run(wavers, consistency={"samples": 4, "low": 0.6}, **only).records[0]
+    assert strict.reason == "gate:consistency" and "50% of 4 answers agree" in strict.gates[-1].detail
+
+
+def imported(number: int, *said: str, image: bool = True) -> Record:
+    turns = tuple(Turn(role="user" if k % 2 == 0 else "assistant", text=text) for k, text in enumerate(said))
+    return Record(
+        id=f"source-{number}", image_ids=(f"img-{number:04d}",) if image else (), kind="conversation",
+        format="open", conversation=turns, state="accepted",
+    )  # fmt: skip
+
+
+OVER = {"corpus": "c", "output": "o", "instructions": "i"}
+
+
+def test_align_keeps_every_conversation_of_a_set() -> None:
+    soft, hard = "One can see that the ball is red.", "red"
+    records = [
+        imported(0, "What color?", soft, "And in a word?", hard, "Sure?", "It appears that the ball is red."),
+        imported(1, "Color? Answer in one word.", hard),
+        imported(2, "What is up?", "One can see that nothing much is up.", image=False),
+    ]
+    result = shard(ScriptedEngine(script()), {**OVER, "program": "align"}, [row(0), row(1)], records)[""]
+    first, second, third = result.records
+    assert [t.text for t in first.conversation] == [
+        "What color?", "The ball is red.", "And in a word?", hard, "Sure?", "The ball is red.",
+    ]  # fmt: skip
+    originals = [g.detail for g in first.gates if g.name == "original_answer"]
+    assert originals == [f"1\t{soft}", "5\tIt appears that the ball is red."]
+    assert (first.state, first.rewrite, first.parents) == ("accepted", "accepted", ("source-0",))
+    assert (second.state, second.rewrite, second.calls) == ("accepted", "", 0)
+    assert (third.state, third.rewrite, third.image_ids) == ("kept_original", "fallback", ())
+    assert third.conversation == records[2].conversation, (
+        "a rewrite with a colour that was not there falls back"
+    )
+
+
+def test_evolution_and_its_judge() -> None:
+    evolved = {
+        "Ask this in": "Question: Is the ball red? Answer: yes",
+        "Ask about": "Question: What shape is the red thing? Answer: ball",
+        "Is the second": "yes",
+    }
+    rounds = {**OVER, "program": "evolve", "rounds": 2, "rewrite": {"share": 0}}
+    records = [imported(0, "What color is the ball?", "red")]
+    result = shard(ScriptedEngine(script(**evolved)), rounds, [row(0)], records)[""]
+    seed, *later = sorted(result.records, key=lambda r: r.round)
+    assert seed.parents == ("source-0",) and seed.state == "accepted"
+    assert later and all(r.parents for r in later)
+    never = shard(ScriptedEngine(script(**{**evolved, "Is the second": "no"})), rounds, [row(0)], records)[""]
+    assert never.counts() == {"accepted": 1, "rejected:not_improved": 2}, (
+        "patience of two, then the seed stays"
+    )
+    several = shard(ScriptedEngine(script()), rounds, [row(0)], [imported(0, "What color?")])[""]
+    assert several.counts() == {"rejected:unsuitable:evolve": 1}
+
+
+def test_instructions_of_another_corpus_are_refused() -> None:
+    with pytest.raises(UserError, match="does not hold"):
+        shard(
+            ScriptedEngine(script()), {**OVER, "program": "align"}, [row(0)], [imported(7, "What?", "That.")]
+        )
+
+
+def test_a_quarantined_row_ends_unasked() -> None:
+    engine = ScriptedEngine(script())
+    settings = {"corpus": "c", "output": "o", "drafts_per_image": 2, "kinds": ("color",)}
+    result = shard(engine, settings, [row(0), row(1)], quarantined=frozenset({0, 1}))[""]
+    assert result.counts() == {"failed:engine": 4} and not engine.prompts
 
 
 PIECES = st.sampled_from(
