@@ -293,7 +293,7 @@ def test_arms_share_calls_and_equal_runs_alone() -> None:
         "no_gates": {"gates": []},
         "plain": {"rounds": 0, "rewrite": {"share": 0}},
     }
-    doubtful = script(Check_this=lambda p: "Verdict: no" if len(p) % 3 else "Verdict: yes")
+    doubtful = script(Check_this=lambda p: "Verdict: no" if "leftmost" in p else "Verdict: yes")
     rows = [row(i) for i in range(4)]
     together = ScriptedEngine(doubtful)
     results = shard(together, {**settings, "arms": arms}, rows)
