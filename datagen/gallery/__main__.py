@@ -1,0 +1,3 @@
+from datagen.gallery.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,94 @@
+"""Where every row went, in plain words: the terminal states of a manifest as slices that add up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.datasets import Manifest
+
+TONES = {"accepted": "good", "kept_original": "kept", "rejected": "out", "truncated": "cut", "failed": "bad"}
+# What reasons mean, for people who have not read the programs.
+WORDS = {
+    "accepted": "accepted",
+    "kept_original": "accepted, original answer kept after failed rewrites",
+    "rejected:unverified": "the verifier said no",
+    "rejected:duplicate": "says the same as another row of its image",
+    "failed:image": "the image cannot be decoded",
+    "failed:row": "the corpus row is malformed",
+    "failed:engine": "kills engines: found by bisection and put aside",
+}
+STEPS = {
+    "synthesize": "the drafted question",
+    "complicate": "the harder question",
+    "evolve": "the evolved question",
+    "eliminate": "the judgement of the evolved question",
+    "verify": "the verdict",
+    "bool_yes": "the yes question",
+    "bool_no": "the no question",
+    "choice": "the options",
+    "instruct": "the instruction",
+    "respond": "the response",
+    "rewrite": "the rewritten answer",
+    "review": "the review of the rewrite",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """One terminal state in the books; ``left`` and ``share`` are per cent of all rows, ``shade`` the opacity that
+    tells neighbours of one tone apart."""
+
+    key: str
+    words: str
+    tone: str
+    rows: int
+    share: float
+    left: float
+    shade: float
+
+
+def tone_of(key: str) -> str:
+    """Colour class of a terminal state; one that is not known counts as a reject."""
+    return TONES.get(key.partition(":")[0], "out")
+
+
+def in_words(key: str) -> str:
+    """A terminal state in plain words; one without words as it is."""
+    if key in WORDS:
+        return WORDS[key]
+    state, _, reason = key.partition(":")
+    what, _, step = reason.partition(":")
+    text = STEPS.get(step or what, step or what)
+    match state, what:
+        case "rejected", "parse":
+            return f"{text} could not be read"
+        case "rejected", "gate":
+            return f"stopped by the gate {step.replace('_', ' ')}"
+        case "rejected", "answer":
+            return f"{text} came with another answer"
+        case "rejected", "options":
+            return "fewer than three different wrong options"
+        case "rejected", "unchanged":
+            return "the harder question was the old one"
+        case "truncated", _:
+            return f"{text} was cut at its token limit"
+        case "failed", _:
+            return f"the engine refused the call for {text}"
+    return key
+
+
+def books(manifest: Manifest) -> list[Slice]:
+    """Rows by terminal state, accepted first, then by number; their rows add up to all rows."""
+    counts = manifest.totals.counts
+    total = max(1, sum(counts.values()))
+    tones = list(TONES.values())
+    order = sorted(counts.items(), key=lambda item: (tones.index(tone_of(item[0])), -item[1], item[0]))
+    slices: list[Slice] = []
+    left = 0.0
+    for key, rows in order:
+        share, tone = 100 * rows / total, tone_of(key)
+        shade = 1.0 - 0.15 * min(4, sum(s.tone == tone for s in slices))
+        words = in_words(key)
+        slices.append(Slice(key=key, words=words, tone=tone, rows=rows, share=share, left=left, shade=shade))
+        left += share
+    return slices
