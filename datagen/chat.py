@@ -5,12 +5,14 @@ kept.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cluster.errors import UserError
 from datagen.records import Turn
 
+# Shorter special tokens (some tokenizers declare "!" as padding) are too common in texts to be meant as markers.
+MIN_MARKER = 3
 # Stands for the user's text while a template is being examined; no tokenizer or template treats it specially.
 _MARK = "0SENTINEL0"
 
@@ -24,6 +26,7 @@ class ChatTemplate:
     tokenizer: Any
     placeholder: str = "<image>"
     parts: bool = True
+    markers: tuple[str, ...] = ()
 
     @classmethod
     def load(cls, model: str, placeholder: str = "<image>") -> ChatTemplate:
@@ -50,7 +53,7 @@ class ChatTemplate:
         for parts in (True, False):
             template = cls(tokenizer=tokenizer, placeholder=placeholder, parts=parts)
             if template._works():
-                return template
+                return replace(template, markers=template._find_markers())
         raise UserError(
             f"{model}: its chat template does not render a user's question; check chat_template.jinja"
         )
@@ -91,13 +94,40 @@ class ChatTemplate:
             )
         return whole[len(prompt) : place]
 
+    def harmless(self, text: str) -> str:
+        """A text in which nothing is read as the template's own: a special token (``</s>``, the image placeholder) or
+        role word (``ASSISTANT:``) from a caption or an imported row gets a space before its last character.
+
+        Otherwise a row could end its turn, speak as the assistant, or claim an image that is not there.
+        """
+        while found := [m for m in self.markers if m in text]:
+            for marker in found:
+                text = text.replace(marker, f"{marker[:-1]} {marker[-1]}")
+        return text
+
+    def _find_markers(self) -> tuple[str, ...]:
+        """Special tokens, and the words between turns that announce a speaker (those that end in a colon; bare words
+        such as ``assistant`` mean nothing without the special tokens around them)."""
+        special = {str(token) for token in self.tokenizer.all_special_tokens} | {self.placeholder}
+        added = self.tokenizer.added_tokens_decoder.values()
+        special |= {str(token) for token in added if token.special}
+        turns = [
+            Turn(role="user", text=_MARK),
+            Turn(role="assistant", text=_MARK),
+            Turn(role="user", text=_MARK),
+        ]
+        between = " ".join(self._apply(turns, False).split(_MARK))
+        for token in special:
+            between = between.replace(token, " ")
+        roles = {word for word in between.split() if word.endswith(":")}
+        return tuple(sorted(m for m in special | roles if len(m) >= MIN_MARKER))
+
     def _apply(self, turns: Sequence[Turn], has_image: bool, prompt: bool = True) -> str:
         first_user = next((i for i, t in enumerate(turns) if t.role == "user"), -1)
         messages = [
-            # A placeholder in the text (from a caption, say) would stand for an image that is not there.
             {
                 "role": t.role,
-                "content": self._content(t.text.replace(self.placeholder, ""), has_image and i == first_user),
+                "content": self._content(self.harmless(t.text), has_image and i == first_user),
             }
             for i, t in enumerate(turns)
         ]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from cluster.config import load_config
 from cluster.errors import UserError
-from datagen.annotations import holds, serialise
+from datagen.annotations import holds, rarest, serialise
 from datagen.config import PRESETS_DIR, DatagenConfig, Samplings
 from datagen.corpus import Box, CorpusRow, Region, Relation
+from datagen.parsing import parse_options, parse_pair, parse_verdict, parse_yes_no
 from datagen.prompts import PROMPTS_DIR, load_prompts
 
-STEPS = ("synthesize", "complicate", "verify", "bool_yes", "bool_no", "choice", "rewrite", "review")
+TRAINED = ("synthesize", "complicate", "verify", "bool_yes", "bool_no", "choice", "rewrite", "review")
+STEPS = (*TRAINED, "evolve_interaction", "evolve_reasoning", "evolve_perception", "eliminate")
 SETS = sorted(p.stem for p in PROMPTS_DIR.glob("*.yaml"))
 FILLED = {
     "kind": "color",
@@ -22,6 +25,10 @@ FILLED = {
     "answer": "A",
     "rewrite": "R",
     "annotations": "N",
+    "old_question": "P?",
+    "old_answer": "B",
+    "count": "3",
+    "entity": "ball",
 }
 ROW = CorpusRow(
     image_id="i",
@@ -49,7 +56,7 @@ def test_the_starter_was_trained_on_these_words() -> None:
         "rewrite": "Rewrite the answer. Question: Q? Answer: A",
         "review": "Same meaning? Question: Q? Answer: A Rewrite: R",
     }
-    assert {step: render(step, **FILLED) for step in STEPS} == expected
+    assert {step: render(step, **FILLED) for step in TRAINED} == expected
     turn = load_prompts("starter").with_options("What color is it? Answer in one word.", ("red", "blue"))
     assert turn == "What color is it? Options: A. red B. blue. Answer with the letter."
 
@@ -74,8 +81,31 @@ def test_values_are_text_never_templates() -> None:
 
 @pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS_DIR.glob("*.yaml")))
 def test_presets_load(preset: str) -> None:
-    config = load_config(DatagenConfig, PRESETS_DIR, preset, ["corpus=c", "output=o"])
-    load_prompts(config.prompt_set)
+    over = preset.endswith(("align", "align-full", "evolve", "evolve-full"))
+    given = ["corpus=c", "output=o", *(["instructions=i"] if over else [])]
+    config = load_config(DatagenConfig, PRESETS_DIR, preset, given)
+    prompts = load_prompts(config.prompt_set)
+    assert set(config.needs) <= set(prompts.kinds)
+    assert config.pairs_per_call == 1 or prompts.asks_for("count")
+
+
+def test_demonstrations_have_the_form_that_is_read() -> None:
+    """What the full set shows as an example is what its parsers read and its grammars allow."""
+    prompts = load_prompts("full")
+    for step, prompt in prompts.prompts.items():
+        example = prompt.template.partition("Example")[2].partition(":\n")[2].split("\n\n")[0].strip()
+        match prompt.parse:
+            case "pair":
+                assert not example or all(parse_pair(example)), step
+            case "options":
+                assert len(parse_options(example)) == 3, step
+            case "verdict":
+                assert parse_verdict(example).result == "no", step
+        if prompt.regex and prompt.parse in ("options", "verdict"):
+            assert re.fullmatch(prompt.regex, example), step
+        if prompt.regex and prompt.parse == "yes_no":
+            shown = prompt.template.partition("Example of the form: ")[2].split("\n")[0]
+            assert re.fullmatch(prompt.regex, shown) and not parse_yes_no(shown)[0], step
 
 
 def test_bad_sets_are_one_message(tmp_path: Path) -> None:
@@ -91,5 +121,8 @@ def test_annotations_as_text() -> None:
     text = serialise(ROW)
     assert "red ball [1, 2, 3, 5]" in text and "a red ball X: 1 Y: 2 Width: 2 Height: 3" in text
     assert "ball left of box" in text and text.endswith("cat")
+    assert holds("captions:7", ROW) and not holds("captions:8", ROW)
+    assert holds("objects:2", ROW) and not holds("objects:1", ROW)
+    assert rarest(ROW, {"ball": 5, "box": 2}) == "box" and rarest(ROW, {}) == "ball"
     assert holds("ocr", ROW) and holds("object:ball", ROW) and holds("no-object:bar", ROW)
     assert not holds("object:bar", ROW)
