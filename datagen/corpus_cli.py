@@ -1,12 +1,20 @@
-"""``l2t corpus``: write a corpus. Today the rendered starter world; importers join here."""
+"""``l2t corpus``: write a corpus, from the rendered starter world or from a data set that you have."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cluster.errors import UserError
+from datagen.importers import cli as importers
 
 EXAMPLES = """examples:
+  l2t corpus starter --images 1000 --seed 7 --out runs/world
+  l2t corpus llava llava_v1_5_mix665k.json --images data --out runs --name mix665k
+  l2t corpus coco instances_val2017.json captions_val2017.json --images val2017 --out s3://bucket/l2t
+  l2t corpus webdataset --help
+"""
+STARTER_EXAMPLES = """examples:
   l2t corpus starter --images 1000 --seed 7 --out runs/world
   l2t corpus starter --images 300 --split test --gold questions --out s3://bucket/world
 """
@@ -21,10 +29,17 @@ def main(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     sources = parser.add_subparsers(dest="source", required=True)
+    _add_starter(sources)
+    importers.add_parsers(sources)
+    args = parser.parse_args(argv)
+    return _starter(args) if args.source == "starter" else importers.run(args)
+
+
+def _add_starter(sources: Any) -> None:
     starter = sources.add_parser(
         "starter",
         help="the rendered world: pictures with exact annotations, any number, from a seed",
-        epilog=EXAMPLES,
+        epilog=STARTER_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     starter.add_argument("--images", type=int, required=True, help="number of pictures")
@@ -39,7 +54,9 @@ def main(argv: list[str]) -> int:
     starter.add_argument(
         "--out", required=True, help="root URI: data sets go to <out>/corpora and <out>/instructions"
     )
-    args = parser.parse_args(argv)
+
+
+def _starter(args: argparse.Namespace) -> int:
     if args.images < 1:
         raise UserError(f"--images {args.images}: a corpus needs at least one picture")
 
