@@ -83,6 +83,11 @@ class EngineConfig(Config):
     api_key_env: str = Field(
         default="OPENAI_API_KEY", description="openai: name of the variable that holds the key"
     )
+    retries: int = Field(
+        default=4,
+        ge=1,
+        description="openai: attempts at a call, with growing pauses, before the server counts as dead",
+    )
     requests_per_minute: float | None = Field(
         default=None, gt=0, description="openai: the server's limit; calls are spaced to keep it"
     )

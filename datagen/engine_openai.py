@@ -17,7 +17,6 @@ from datagen.records import Sampling, Turn
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-RETRIES = 4
 PAUSE_S = 1.0
 
 
@@ -114,7 +113,7 @@ class OpenAIEngine:
         import httpx
 
         problem = ""
-        for attempt in range(RETRIES):
+        for attempt in range(self.config.retries):
             await self._turn()
             pause = PAUSE_S * 2**attempt
             try:
@@ -133,7 +132,9 @@ class OpenAIEngine:
                 asked = response.headers.get("retry-after", "")
                 pause = max(pause, float(asked)) if asked.isdigit() else pause
             await asyncio.sleep(pause)
-        raise EngineDead(f"{self.config.base_url} did not answer {RETRIES} times; last: {problem}")
+        raise EngineDead(
+            f"{self.config.base_url} did not answer {self.config.retries} times; last: {problem}"
+        )
 
     async def _turn(self) -> None:
         """Wait for this call's place in the minute: starts are spaced evenly, so a limit is kept in every window."""
