@@ -27,16 +27,21 @@ def _relative_entropy(p: np.ndarray, m: np.ndarray) -> float:
     return float(np.sum(p[there] * np.log2(p[there] / m[there])))
 
 
-def log_odds(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """z-scores of the log odds of each word in p against q, with the counts of both together as an informative
-    Dirichlet prior (Monroe, Colaresi and Quinn 2008, "Fightin' Words"): large where p uses a word more than q, and
-    small for rare words, whatever their ratio. [size] float64; 0 where a word occurs in neither.
+def keyness(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """How strikingly each word is used more in p than in q: the root of Dunning's log-likelihood ratio G2 (1993) of
+    word against all other words, negative where p uses it less. About a z-score; 3 is one in 370 by chance.
+
+    Args:
+        p, q: counts, float64 [size].
+
+    Returns:
+        float64 [size]; 0 for words in neither, and throughout where a set is empty.
     """
-    prior = p + q
+    table = np.stack([[p, q], [p.sum() - p, q.sum() - q]])  # [word or not, set, size]
+    totals = table.sum(axis=0, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
-        odds = [
-            np.log(n + prior) - np.log(n.sum() + prior.sum() - n - prior)
-            for n in (np.asarray(p, float), np.asarray(q, float))
-        ]
-        z = (odds[0] - odds[1]) / np.sqrt(1 / (p + prior) + 1 / (q + prior))
-    return np.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)
+        expected = table.sum(axis=1, keepdims=True) * totals / totals.sum(axis=1, keepdims=True)
+        terms = np.where(table > 0, table * np.log(table / expected), 0.0)
+        sign = np.sign(table[0, 0] - expected[0, 0])
+    # Rounding may leave equal shares a hair below 0.
+    return np.nan_to_num(sign * np.sqrt(np.maximum(0.0, 2 * terms.sum(axis=(0, 1)))))

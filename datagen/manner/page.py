@@ -57,7 +57,8 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
     """The page of a result and the rows it was made from."""
     measured = [row for row in rows if not row["failure"]]
     changed = [row for row in measured if row["before"] != row["after"]]
-    # Without a rewrite there is one distribution, not two equal ones.
+    # Without a rewrite there is one distribution, not two equal ones; with one, it shows where it was at work.
+    shown = changed or measured
     sides = [side for side in SIDES if changed or side != "before"]
     pairs = sorted((_pair(row) for row in changed), key=lambda pair: pair.change)
     environment = Environment(
@@ -72,10 +73,11 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
         style=Markup((TEMPLATES / "manner.css").read_text()),
         r=result,
         compares=bool(changed),
+        findings=findings(result) if changed else [],
         names={**SIDES, **({} if changed else {"after": "as it is"})},
         sides=sides,
         nll_hills=hills(
-            [_rates(measured, side) for side in sides], label="Nats per token", x_label="nats per token"
+            [_rates(shown, side) for side in sides], label="Nats per token", x_label="nats per token"
         ),
         change_hills=hills(
             [Hill(name="difference", tone="change", values=[pair.change for pair in pairs])],
@@ -84,7 +86,7 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
             zero=True,
         ),
         length_hills=hills(
-            [_lengths(measured, side) for side in sides],
+            [_lengths(shown, side) for side in sides],
             label="Words per sentence",
             x_label="words",
             whole=True,
@@ -98,6 +100,37 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
         most=pairs[:SHOWN],
         least=pairs[max(SHOWN, len(pairs) - SHOWN) :][::-1],
     )
+
+
+def findings(result: Manner) -> list[str]:
+    """What the numbers say, in words; without a clear difference they say that."""
+    likelihood = result.likelihood.per_answer.difference
+    said = [
+        "The model finds the answers "
+        + _direction(
+            likelihood, "more likely than before", "less likely than before", "about as likely as before"
+        )
+    ]
+    closed, of_changed = result.likelihood.closed, result.likelihood.closed_changed
+    if closed is not None and closed > 0:
+        said[0] += f": {_percent(closed)} of the way to its own answers"
+        said[0] += f", {_percent(of_changed)} for those that were changed" if of_changed is not None else ""
+    for gap in result.divergences:
+        if gap.name in ("words", "function words"):
+            said.append(
+                f"The {gap.name} are "
+                + _direction(
+                    gap.difference, "closer to its own", "further from its own", "about as far from its own"
+                )
+                + f" ({gap.before.value:.3f} to {gap.after.value:.3f} bits)"
+            )
+    return said
+
+
+def _direction(difference: Estimate, down: str, up: str, neither: str) -> str:
+    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
+        return neither
+    return down if difference.high < 0 else up
 
 
 def _usable(rows: Sequence[dict[str, Any]], side: str) -> list[dict[str, Any]]:

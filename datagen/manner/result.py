@@ -49,8 +49,11 @@ class Likelihood(Config):
     )
     closed: float | None = Field(
         default=None,
-        description="share of the way from before to the model's own answers, per token; None where before was not "
+        description="share of the way from before to the model's own answers, by per_answer; None where before was not "
         "above them",
+    )
+    closed_changed: float | None = Field(
+        default=None, description="the same of the answers whose text changed"
     )
 
 
@@ -87,7 +90,8 @@ class Repetition(Config):
 
 
 class Word(Config):
-    """A word's use per thousand words; ``z`` is the z-score of its log odds, before against the reference."""
+    """A word's use per thousand words; ``z`` is the signed root of
+    Dunning's log-likelihood ratio, before against the reference."""
 
     word: str
     before: float

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -140,6 +141,12 @@ def _measure(config: MannerConfig, rows: str, pending: list[int], survey: Survey
         ),
         num_cpus=config.cpus_per_actor,
         num_gpus=gpus,
+    )
+    print(
+        f"manner: {survey.answers} answers, {survey.soft} soft-format; measuring {survey.measured} with "
+        f"{config.inner.model}",
+        file=sys.stderr,
+        flush=True,
     )
     with Progress(len(pending), unit="shards", label="manner") as progress:
         measured = 0

@@ -101,20 +101,23 @@ def _likelihood(rows: Sequence[Row], usable: np.ndarray, draws: Bootstrap) -> Li
     tokens = {side: column(f"tokens_{side}") for side in sides}
     rate = {side: nats[side] / tokens[side] for side in sides}
     changed = np.array([row["before"] != row["after"] for row in rows])
+    per_answer = mean_change(rate, usable, draws)
+    of_changed = mean_change(rate, usable, draws, only=changed) if changed.any() else None
     per_token, perplexity = ratio_change(nats, tokens, usable, draws)
     return Likelihood(
         answers=len(rows),
         per_token=per_token,
         perplexity=perplexity,
-        per_answer=mean_change(rate, usable, draws),
+        per_answer=per_answer,
         total=mean_change(nats, usable, draws),
-        per_answer_changed=mean_change(rate, usable, draws, only=changed) if changed.any() else None,
-        closed=_closed(per_token),
+        per_answer_changed=of_changed,
+        closed=_closed(per_answer),
+        closed_changed=_closed(of_changed),
     )
 
 
-def _closed(change: Change) -> float | None:
-    if change.own is None or change.before.value <= change.own.value:
+def _closed(change: Change | None) -> float | None:
+    if change is None or change.own is None or change.before.value <= change.own.value:
         return None
     return -change.difference.value / (change.before.value - change.own.value)
 

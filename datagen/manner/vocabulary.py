@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datagen.manner.divergence import jensen_shannon, log_odds
+from datagen.manner.divergence import jensen_shannon, keyness
 from datagen.manner.estimates import Bootstrap
 from datagen.manner.result import Divergence, Word, Words
 from datagen.manner.wordlist import function_words
@@ -16,7 +16,7 @@ from datagen.manner.words import Grams, Tokens, chosen, encode, grams
 ORDERS = {1: "words", 2: "word pairs", 3: "word triples"}
 FUNCTION_WORDS = "function words"
 LISTED = 15
-# A word below this |z| differs from the reference by what chance does to one word in 370.
+# Words whose use differs by less are not listed: chance does as much to one word in 370.
 STRIKING = 3.0
 
 
@@ -83,7 +83,7 @@ def _floor(own: Grams, draws: Bootstrap, seed: int) -> float | None:
 
 def _striking(names: Sequence[str], counts: Sequence[np.ndarray], sides: Sequence[Tokens]) -> Words:
     """Words by how strikingly the first set uses them more, or less, than the last."""
-    z = log_odds(counts[0], counts[2])
+    z = keyness(counts[0], counts[2])
     per_thousand = [1000 * c / max(1, len(side.ids)) for c, side in zip(counts, sides, strict=True)]
 
     def entry(i: int) -> Word:
