@@ -58,7 +58,15 @@ class StepSampling(Config):
 
     def at(self, seed: int) -> Sampling:
         """With a seed."""
-        return Sampling(seed=seed, **self.model_dump())
+        # Spelt out: model_dump for every call was a tenth of a call's cost.
+        return Sampling(
+            seed=seed,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+        )
 
 
 _CREATIVE = StepSampling(temperature=0.9, top_p=0.95)

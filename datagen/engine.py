@@ -202,7 +202,7 @@ class VLLMEngine:
         regex: str = "",
     ) -> Completion:
         """See `Engine`."""
-        request = self._request(self._encode(prompt), image, image_id)
+        request = self._request(self._template.encode(prompt), image, image_id)
         final = await self._generate(request, _vllm_sampling(sampling, logprobs, regex))
         written = final.outputs[0]
         return Completion(
@@ -221,7 +221,7 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        before, said = self._encode(prompt), self._encode(continuation)
+        before, said = self._template.encode(prompt), self._template.encode(continuation)
         if not said:
             raise RequestError("nothing to score: the continuation is empty")
         final = await self._generate(
@@ -237,10 +237,6 @@ class VLLMEngine:
             tokens=len(said),
             logprob=sum(entry[token].logprob for entry, token in zip(entries, said, strict=True)),
         )
-
-    def _encode(self, text: str) -> list[int]:
-        # The template has written every special token there is to be.
-        return list(self._template.tokenizer.encode(text, add_special_tokens=False))
 
     def _request(self, tokens: list[int], image: Image | None, image_id: str | None) -> dict[str, Any]:
         request: dict[str, Any] = {"prompt_token_ids": tokens}

@@ -87,6 +87,14 @@ def test_ordinary_text_is_left_alone(templates: dict[str, ChatTemplate], text: s
             assert template.harmless(text) == text
 
 
+@given(st.text(max_size=80))
+@settings(max_examples=100, deadline=None)
+def test_encoding_is_that_of_the_tokenizer(templates: dict[str, ChatTemplate], text: str) -> None:
+    for template in templates.values():
+        rendered = template.render([Turn(role="user", text=text)], has_image=True)
+        assert template.encode(rendered) == template.tokenizer.encode(rendered, add_special_tokens=False)
+
+
 def test_scored_answers_stand_where_the_template_puts_them(templates: dict[str, ChatTemplate]) -> None:
     assert templates["plain"].before_answer() == " "
     assert templates["chatml"].before_answer() == ""
