@@ -7,6 +7,7 @@ that fits a worker; one partition is sorted and searched at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,15 @@ def collide(config: CurateConfig, gate: str, shards: int, entries: int, workers:
     Args:
         entries: how many keys there are, which decides the number of partitions.
     """
-    done = dropped_uri(config.output, gate, shards - 1)
-    if storage.exists(done):
-        return
-    found = _links(config, gate, shards, entries, workers) if entries else LINK_SCHEMA.empty_table()
+    if not storage.exists(dropped_uri(config.output, gate, shards - 1)):
+        found = _links(config, gate, shards, entries, workers) if entries else LINK_SCHEMA.empty_table()
+        settle(config, gate, shards, found)
+
+
+def settle(config: CurateConfig, gate: str, shards: int, found: pa.Table) -> None:
+    """Decide who stays, and store the decisions; those of the last shard are the mark of completion."""
     gone = clusters.drops(found)
     owner = gone["ref"].to_numpy() >> 32
-    # The last one is the mark of completion.
     for k in range(shards):
         start, end = np.searchsorted(owner, [k, k + 1])
         write_table(dropped_uri(config.output, gate, k), gone.slice(start, end - start))
@@ -87,22 +90,17 @@ def _links(config: CurateConfig, gate: str, shards: int, entries: int, workers: 
     quiet()
     partitions = max(1, min(MAX_PARTITIONS, -(-entries // PARTITION_ENTRIES)))
     settings = config.model_dump(mode="json")
-    source = ray.data.from_items(
-        [{"shard": k} for k in range(shards)], override_num_blocks=min(shards, 4 * workers)
+    sending = partial(_entries_of, config=settings, gate=gate, partitions=partitions)
+    comparing = partial(_links_of, config=settings, gate=gate)
+    blocks = min(shards, 4 * workers)
+    found = (
+        ray.data.from_items([{"shard": k} for k in range(shards)], override_num_blocks=blocks)
+        .map_batches(sending, batch_size=1, batch_format="pyarrow")
+        .groupby(_PARTITION, num_partitions=min(partitions, 2 * workers))
+        .map_groups(comparing, batch_format="pyarrow")
     )
-    grouped = source.map_batches(
-        _entries_of,
-        batch_size=1,
-        batch_format="pyarrow",
-        fn_kwargs={"config": settings, "gate": gate, "partitions": partitions},
-    ).groupby(_PARTITION, num_partitions=min(partitions, 2 * workers))
-    found = grouped.map_groups(
-        _links_of, batch_format="pyarrow", fn_kwargs={"config": settings, "gate": gate}
-    )
-    tables = [
-        t.cast(LINK_SCHEMA) for t in found.iter_batches(batch_size=None, batch_format="pyarrow") if t.num_rows
-    ]
-    return pa.concat_tables(tables) if tables else LINK_SCHEMA.empty_table()
+    tables: list[Any] = list(found.iter_batches(batch_size=None, batch_format="pyarrow"))
+    return pa.concat_tables([LINK_SCHEMA.empty_table(), *(t.cast(LINK_SCHEMA) for t in tables if t.num_rows)])
 
 
 def _entries_of(batch: pa.Table, config: dict[str, Any], gate: str, partitions: int) -> pa.Table:

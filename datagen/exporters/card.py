@@ -171,12 +171,10 @@ def _provenance(split: Summary) -> str:
     origin = split.lineage
     lines = [f"## Where `{split.split}` comes from\n"]
     lines.append(
-        f"Instruction set `{_plain(origin.name)}`, manifest sha256 `{origin.sha256}`, made {origin.created} "
+        f"Instruction set `{_plain(origin.name)}`, manifest sha256 `{origin.sha256}`, made {origin.created}"
     )
     lines.append(f"by version `{origin.code_version}`. Made from:\n")
-    lines += [
-        f"- {p.kind} `{_plain(p.name)}`, {p.rows} rows, sha256 `{p.sha256}`" for p in origin.parents
-    ] or ["- nothing"]
+    lines += [f"- {p.kind} `{_plain(p.name)}`, {p.rows} rows, sha256 `{p.sha256}`" for p in origin.parents]
     lines.append("\nWhere all rows of that set ended, and what of it is in this split:\n")
     lines.append("| terminal state | rows |\n|---|---|")
     lines += [f"| {_plain(state)} | {rows} |" for state, rows in origin.counts.items()]

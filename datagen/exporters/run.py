@@ -66,7 +66,14 @@ def run(config: ExportConfig, workers: int = 1) -> Summary:
     if not storage.exists(place):
         _units(config, fixed, workers)
         _publish(config, fixed, source)
-    return parse(Summary, storage.read_bytes(place), place)
+    summary = parse(Summary, storage.read_bytes(place), place)
+    if summary.license != config.license:
+        summary = summary.model_copy(update={"license": config.license})
+        storage.write_bytes(place, to_json(summary))
+    storage.write_bytes(
+        storage.join(config.output, "README.md"), readme(config.output, _splits(config)).encode()
+    )
+    return summary
 
 
 def _many_images(config: ExportConfig, source: Manifest) -> bool:
@@ -151,9 +158,6 @@ def _publish(config: ExportConfig, fixed: ExportPlan, source: Manifest) -> None:
     storage.write_bytes(book(config, "summary.json"), to_json(summary))
     for uri in unneeded:
         storage.delete(uri)
-    storage.write_bytes(
-        storage.join(config.output, "README.md"), readme(config.output, _splits(config)).encode()
-    )
 
 
 def _entries(config: ExportConfig, fixed: ExportPlan, folder: Path) -> Counter[str]:

@@ -88,7 +88,7 @@ def band_keys(sketch: np.ndarray, groups: np.ndarray, threshold: float) -> np.nd
     number, rows = bands(threshold)
     keys = np.empty((len(sketch), number), dtype=np.uint64)
     for band in range(number):
-        key = groups + np.uint64(band + 1) * np.uint64(0xD6E8FEB86659FD93)
+        key = groups + np.uint64((band + 1) * 0xD6E8FEB86659FD93 % 2**64)
         for column in range(band * rows, (band + 1) * rows):
             key = (key ^ sketch[:, column]) * np.uint64(0x100000001B3)
             key ^= key >> np.uint64(29)
