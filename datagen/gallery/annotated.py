@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, zip_longest
 from typing import Any
 
 from cluster.datasets import Manifest, read_shard
@@ -115,16 +115,16 @@ def read(uri: str, picks: list[Pick], side: int) -> Iterator[Annotated]:
 
 
 def _shown(row: CorpusRow, side: int) -> Annotated:
-    boxed = [(o.name, o.box) for o in row.objects] or [(r.phrase, r.box) for r in row.regions]
-    marks = [_mark(i, name, box, row) for i, (name, box) in enumerate(boxed[:MAX_MARKS])]
-    by_place = dict(enumerate(marks))
+    # Where objects have boxes, those of regions would hide the picture and wait until somebody points at them.
+    quiet = bool(row.objects)
+    boxes = [_mark("object", i, o.name, o.box, row) for i, o in enumerate(row.objects[:MAX_MARKS])]
+    areas = [_mark("region", i, r.phrase, r.box, row, quiet) for i, r in enumerate(row.regions[:MAX_MARKS])]
     objects = [
-        Item(text=o.name, detail=", ".join(o.attributes), mark=by_place.get(i))
-        for i, o in enumerate(row.objects)
+        Item(text=o.name, detail=", ".join(o.attributes), mark=mark)
+        for o, mark in zip_longest(row.objects, boxes)
     ]
     regions = [
-        Item(text=r.phrase, detail=_box_text(r.box), mark=None if row.objects else by_place.get(i))
-        for i, r in enumerate(row.regions)
+        Item(text=r.phrase, detail=_box_text(r.box), mark=mark) for r, mark in zip_longest(row.regions, areas)
     ]
     lists = {
         "captions": [Item(text=c) for c in row.captions],
@@ -142,7 +142,7 @@ def _shown(row: CorpusRow, side: int) -> Annotated:
         ("reason", ["accepted"]),
     ]
     fields = [("size", f"{row.width} x {row.height}"), ("source", row.source), ("sha256", row.sha256)]
-    picture = thumbnail(row.image_id, row.image, side, marks)
+    picture = thumbnail(row.image_id, row.image, side, [*boxes, *areas])
     return Annotated(
         picture=picture,
         tone="good" if picture.data else "bad",
@@ -179,14 +179,17 @@ def _refused(row: dict[str, Any], side: int) -> Annotated:
     )
 
 
-def _mark(number: int, name: str, box: tuple[int, ...], row: CorpusRow) -> Mark:
+def _mark(
+    what: str, number: int, name: str, box: tuple[int, ...], row: CorpusRow, quiet: bool = False
+) -> Mark:
     """A box inside its picture, whatever the annotation says."""
     x1, y1, x2, y2 = (*box, 0, 0, 0, 0)[:4]
     left, top = (min(max(0, v), side) for v, side in ((x1, row.width), (y1, row.height)))
     right, bottom = (min(max(0, v), side) for v, side in ((x2, row.width), (y2, row.height)))
     return Mark(
-        number=number,
+        key=f"{what}-{number}",
         color=number % COLORS,
+        quiet=quiet,
         x=left,
         y=top,
         width=max(0, right - left),
@@ -200,5 +203,6 @@ def _box_text(box: tuple[int, ...]) -> str:
 
 
 def _relation(row: CorpusRow, subject: int, predicate: str, object: int) -> str:
-    named = [row.objects[i].name if 0 <= i < len(row.objects) else "?" for i in (subject, object)]
+    things = [row.objects[i] if 0 <= i < len(row.objects) else None for i in (subject, object)]
+    named = [" ".join((*thing.attributes, thing.name)) if thing else "?" for thing in things]
     return f"{named[0]} {predicate} {named[1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cluster.datasets import Manifest
+from datagen.importers.rejects import REASONS
 
 TONES = {"accepted": "good", "kept_original": "kept", "rejected": "out", "truncated": "cut", "failed": "bad"}
 # What reasons mean, for people who have not read the programs.
@@ -12,6 +13,7 @@ WORDS = {
     "accepted": "accepted",
     "kept_original": "accepted, original answer kept after failed rewrites",
     "rejected:unverified": "the verifier said no",
+    "rejected:not_improved": "the judge saw no improvement",
     "rejected:duplicate": "says the same as another row of its image",
     "failed:image": "the image cannot be decoded",
     "failed:row": "the corpus row is malformed",
@@ -21,6 +23,9 @@ STEPS = {
     "synthesize": "the drafted question",
     "complicate": "the harder question",
     "evolve": "the evolved question",
+    "evolve_interaction": "the evolved question",
+    "evolve_reasoning": "the evolved question",
+    "evolve_perception": "the evolved question",
     "eliminate": "the judgement of the evolved question",
     "verify": "the verdict",
     "bool_yes": "the yes question",
@@ -59,6 +64,8 @@ def in_words(key: str) -> str:
     state, _, reason = key.partition(":")
     what, _, step = reason.partition(":")
     text = STEPS.get(step or what, step or what)
+    if state == "rejected" and (what in REASONS or step in REASONS):
+        return REASONS[what if what in REASONS else step]
     match state, what:
         case "rejected", "parse":
             return f"{text} could not be read"
@@ -69,7 +76,9 @@ def in_words(key: str) -> str:
         case "rejected", "options":
             return "fewer than three different wrong options"
         case "rejected", "unchanged":
-            return "the harder question was the old one"
+            return f"{text} was the old one"
+        case "rejected", "unsuitable":
+            return f"not suited: {text}"
         case "truncated", _:
             return f"{text} was cut at its token limit"
         case "failed", _:

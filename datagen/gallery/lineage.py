@@ -98,7 +98,7 @@ def entries(records: list[Record]) -> list[Entry]:
 
 def _entry(record: Record, depth: int, parent_round: int) -> Entry:
     key = outcome(record.state, record.reason)
-    checks = [g for g in record.gates if not g.name.startswith(NOTES)][:MAX_GATES]
+    checks = [g for g in record.gates if not g.name in NOTES][:MAX_GATES]
     turns = _turns(record)
     return Entry(
         record=record,
@@ -133,9 +133,14 @@ def made(record: Record, depth: int, parent_round: int) -> str:
     if record.kind == "choice" or (depth and record.format == "choice"):
         return "as a choice"
     if not depth:
-        return "draft" if record.program not in ("", "starter-gold") else "given"
+        if record.program.startswith("import"):
+            return "imported"
+        if record.parents:
+            return "taken over"
+        return "draft" if record.calls else "given"
     if record.round > parent_round:
-        return f"made harder, round {record.round}"
+        how = "evolved" if record.program == "evolve" else "made harder"
+        return f"{how}, round {record.round}"
     return "as yes or no" if record.format == "bool" else "made from it"
 
 
@@ -160,25 +165,25 @@ def _turns(record: Record) -> list[ShownTurn]:
     """The whole conversation; an answer that was rewritten as a diff to what it was before."""
     before = _before(record)
     shown: list[ShownTurn] = []
-    answers = 0
-    for turn in record.conversation:
+    for place, turn in enumerate(record.conversation):
         pieces: tuple[Piece, ...] = ()
-        if turn.role == "assistant":
-            if answers in before and before[answers] != turn.text:
-                pieces = tuple(word_diff(before[answers], turn.text))
-            answers += 1
+        if place in before and before[place] != turn.text:
+            pieces = tuple(word_diff(before[place], turn.text))
         shown.append(ShownTurn(role=turn.role, text=turn.text, pieces=pieces))
     return shown
 
 
 def _before(record: Record) -> dict[int, str]:
-    """Answers as they were, by their number in the conversation: ``original_answer`` is the first one,
-    ``original_answer:2`` the third."""
+    """Answers as they were, by their place in the conversation. The note of a row with one answer is its old text, of
+    a row with several ``<place>\\t<old text>``; of an answer rewritten twice the oldest counts."""
+    places = [place for place, turn in enumerate(record.conversation) if turn.role == "assistant"]
     found: dict[int, str] = {}
     for gate in record.gates:
-        name, _, number = gate.name.partition(":")
-        if name in NOTES:
-            found[int(number) if number.isdecimal() and len(number) < 6 else 0] = gate.detail
+        if gate.name in NOTES and len(places) == 1:
+            found.setdefault(places[0], gate.detail)
+        elif gate.name in NOTES:
+            number, _, text = gate.detail.partition("\t")
+            found |= {place: text for place in places if str(place) == number and place not in found}
     return found
 
 

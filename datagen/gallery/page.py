@@ -29,7 +29,7 @@ CSS = (TEMPLATES / "gallery.css").read_text()
 # The filters of a page in their order, with the names they have on it; a facet has at most MAX_VALUES boxes.
 FACETS = {
     "state": "state",
-    "reason": "end",
+    "reason": "how it ended",
     "kind": "kind",
     "format": "format",
     "verdict": "verdict",
@@ -116,6 +116,7 @@ def build(
         sorts=_sorts(found),
         rows=sum(shown.rows for shown in found),
         cards=sum(len(shown.cards) for shown in found),
+        instructions=any(shown.manifest.kind == "instructions" for shown in found),
         start=_start(choice),
     )
     return Page(html=html, notes=[note for shown in found for note in shown.notes])
@@ -142,7 +143,7 @@ def _section(shown: Shown, *, alone: bool) -> str:
         total=sum(s.rows for s in slices),
         kept=sum(s.rows for s in slices if s.tone in ("good", "kept")),
         tokens=shown.manifest.totals.tokens,
-        tones=list(TONES.items()),
+        tones=[(state, tone) for state, tone in TONES.items() if any(s.tone == tone for s in slices)],
         looks=worth_a_look(shown.manifest, shown.facts) if isinstance(shown.facts, Facts) else [],
         alone=alone,
     )

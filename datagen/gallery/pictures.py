@@ -26,10 +26,12 @@ PIXELS = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """A box over a picture, in the picture's own pixels; ``color`` is one of eight."""
+    """A box over a picture, in the picture's own pixels; ``key`` is its name on the card, ``color`` one of eight;
+    a ``quiet`` one is drawn only while a reader points at its name."""
 
-    number: int
+    key: str
     color: int
+    quiet: bool
     x: int
     y: int
     width: int

@@ -149,7 +149,8 @@
 
   function tell(found, shown) {
     by("g-status").textContent =
-      `${found} of ${rows.length} rows, ${shown} of ${cards.length} cards`;
+      `${found} of ${rows.length} ${document.body.dataset.noun}` +
+      (rows.length > cards.length ? ` on ${shown} of ${cards.length} cards` : "");
     by("g-nothing").hidden = found > 0 || rows.length === 0;
     const chips = by("g-chips");
     chips.replaceChildren();
