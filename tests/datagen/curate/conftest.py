@@ -38,8 +38,8 @@ def record(
         Turn(role="user", text=question or f"What does the picture of {name} show in its upper half?"),
         Turn(role="assistant", text=answer or f"It shows the thing that everybody here calls {name}."),
     )
-    values = {"kind": "test", "format": "open", "state": "accepted", **more}
-    return Record(id=name, image_ids=tuple(images), conversation=turns, **values)  # type: ignore[arg-type]
+    values = {"kind": "test", "format": "open", "state": "accepted", "conversation": turns, **more}
+    return Record(id=name, image_ids=tuple(images), **values)  # type: ignore[arg-type]
 
 
 Write = Callable[[str, list[list[CorpusRow]], list[list[Record]]], str]
