@@ -34,14 +34,15 @@ def hills(
         zero: the axis holds 0, with a line there. whole: values are integers, one bin each where they fit.
     """
     height, left, right, top, bottom = 190.0, 8.0, 8.0, 10.0, 34.0
-    known = np.array([v for s in series for v in s.values if math.isfinite(v)])
+    series = [s for s in series if len(s.values)]
+    known = np.array([v for s in series for v in s.values])
     if known.size == 0:
         return _svg(40, label, [_text(8, 24, "nothing to show", "tick")])
     low, high = (float(v) for v in np.quantile(known, (0.005, 0.995)))
     low, high = (min(low, 0.0), max(high, 0.0)) if zero else (low, high)
     edges = _edges(low, high, whole)
     low, high = float(edges[0]), float(edges[-1])
-    shares = [np.histogram(np.clip(s.values, low, high), edges)[0] / max(1, len(s.values)) for s in series]
+    shares = [np.histogram(np.clip(s.values, low, high), edges)[0] / len(s.values) for s in series]
     peak = max(float(share.max()) for share in shares) or 1.0
 
     def x_at(value: float) -> float:
@@ -62,13 +63,12 @@ def hills(
             for edge in pair
         ]
         corners = [f"{x_at(low):.1f},{y_at(0):.1f}", *steps, f"{x_at(high):.1f},{y_at(0):.1f}"]
-        mean = float(np.mean(s.values)) if len(s.values) else math.nan
+        mean = float(np.mean(s.values))
         body.append(
             f'<polygon class="hill t-{s.tone}" points="{" ".join(corners)}">'
             f"<title>{escape(s.name)}: mean {mean:.3g}, {len(s.values)} values</title></polygon>"
         )
-        if math.isfinite(mean):
-            body.append(_line(x_at(mean), top, x_at(mean), y_at(0), f"mean t-{s.tone}"))
+        body.append(_line(x_at(mean), top, x_at(mean), y_at(0), f"mean t-{s.tone}"))
     body.append(_text(WIDTH - right, height - 4, x_label, "tick", "end"))
     return _svg(height, label, body)
 

@@ -52,8 +52,9 @@ ROW_SCHEMA = pa.schema(
 _REFUSED = re.compile(
     r"""\b(?:
         as\s+an?\s+(?:ai|artificial|(?:large\s+)?language\s+model|text-based)
-      | (?:can(?:no|')t|can\s+not|unable\s+to|not\s+able\s+to|don't\s+have\s+the\s+ability\s+to)\s+
+      | i\s+(?:can(?:no|')t|can\s+not|do(?:n't|\s+not)\s+have\s+the\s+ability\s+to)\s+
         (?:\w+\s+)?(?:see|view|access|look\s+at|analy[sz]e|identify)
+      | i(?:'m|\s+am)\s+(?:unable|not\s+able)\s+to\s+(?:\w+\s+)?(?:see|view|access|look\s+at|analy[sz]e|identify)
       | (?:no|any|the|an)\s+(?:image|picture|photo)\w*\s+(?:\w+\s+){0,3}(?:provided|attached|uploaded|shared|missing)
       | (?:provide|upload|share|attach)\s+(?:\w+\s+){0,3}(?:image|picture|photo)
     )\b""",
@@ -64,7 +65,7 @@ _MARK = "0ANSWER0"
 
 def refused(text: str) -> bool:
     """Whether the model talks of not seeing the picture: such a text shows no manner of answering."""
-    return bool(_REFUSED.search(text))
+    return bool(_REFUSED.search(text.replace("’", "'")))
 
 
 def lead_of(engine: Engine) -> str:
