@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cluster.errors import UserError
@@ -203,9 +204,9 @@ def options_of(args: argparse.Namespace) -> ImportOptions:
     try:
         return ImportOptions(
             importer=args.source,
-            sources=sources,
-            images=images,
-            out=args.out,
+            sources=tuple(map(_absolute, sources)),
+            images=None if images is None else _absolute(images),
+            out=_absolute(args.out),
             name=args.name or _name_of(first),
             columns=columns,
             shard_images=args.shard_images,
@@ -225,6 +226,11 @@ def _columns(given: list[str]) -> dict[str, str]:
         if not field or not column:
             raise UserError(f"--column {text}: write FIELD=NAME, as image=picture")
     return {field: column for field, _, column in pairs}
+
+
+def _absolute(uri: str) -> str:
+    """A path that means the same in workers, whose working folder is another."""
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
 def _name_of(path: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from datagen.importers.dialogue import Dialogue, read_dialogue
 from datagen.importers.kinds import label_kind
 from datagen.importers.options import IMPORTER_VERSION, ImportOptions
-from datagen.importers.rejects import BadRow, printable
+from datagen.importers.rejects import BadRow, printable, storable
 from datagen.records import GateResult, Record, Turn, record_id
 
 KEPT_TEXT = 4000  # characters of a rejected row
@@ -37,7 +37,8 @@ def conversation_record(
                 raise BadRow(f"image:{reason}", f"picture {image_id}")
         dialogue = read_dialogue(conversation, len(image_ids))
     except BadRow as error:
-        kept = json.dumps({"id": row_id, "conversations": conversation}, default=str)[:KEPT_TEXT]
+        text = json.dumps({"id": row_id, "conversations": conversation}, default=str, ensure_ascii=False)
+        kept = storable(text[:KEPT_TEXT])
         return rejected_record(options, where, error.reason, str(error), kept=kept, name=name)
     return _accepted(options, where, name, dialogue, tuple(image_ids))
 

@@ -23,6 +23,8 @@ from datagen.records import Format, GateResult, Turn
 PLACEHOLDER = "<image>"
 ROLES = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant", "system": "system"}
 MAX_TURNS = 1000
+MAX_OPTIONS_TEXT = 4000
+_SPACES, _BREAKS = re.compile(r"[^\S\n]+"), re.compile(r"\s*\n\s*")
 _LETTER = re.compile(r"\(?([A-H])\)?\.?")
 
 
@@ -137,10 +139,10 @@ def _take_placeholders(turns: list[Turn], images: int) -> tuple[list[Turn], list
 
 def _format(question: str, answer: str) -> tuple[Format, tuple[str, ...], int | None]:
     """Format, options and index of the right one, read from the first exchange."""
-    found = answer_format(question, answer)
-    if found != "choice":
-        return found, (), None
-    options = choice_options(question)
     letter = _LETTER.fullmatch(answer.strip())
-    index = "ABCDEFGH".index(letter[1]) if letter else len(options)
+    if letter is None:
+        return answer_format("", answer), (), None
+    # Patterns for options look ahead over spaces: on a hostile run of them they would not come back.
+    options = choice_options(_SPACES.sub(" ", _BREAKS.sub("\n", question[-MAX_OPTIONS_TEXT:])))
+    index = "ABCDEFGH".index(letter[1])
     return ("choice", options, index) if index < len(options) else ("open", (), None)

@@ -28,6 +28,8 @@ from datagen.importers.work import Context, WorkLists
 from datagen.records import Record
 
 ENTITY = re.compile(r"\[/EN#(?P<id>[^\s/\]]+)(?P<types>(?:/[^\s/\]]+)*)\s+(?P<phrase>[^\]]*)\]")
+MAX_LINE = 10_000
+MAX_FILE = 4 << 20
 Boxes = dict[str, list[Rectangle]]
 
 
@@ -61,9 +63,9 @@ class Flickr30k:
         for name in work:
             where = f"Sentences/{name}.txt"
             try:
-                sentences = _utf8(source.read(f"Sentences/{name}.txt"), where)
+                sentences = _utf8(source.read(f"Sentences/{name}.txt", MAX_FILE), where)
                 where = f"Annotations/{name}.xml"
-                boxes, size = read_boxes(source.read(f"Annotations/{name}.xml"))
+                boxes, size = read_boxes(source.read(f"Annotations/{name}.xml", MAX_FILE))
                 notes = read_annotations(sentences, boxes, size)
             except BadRow as error:
                 yield CorpusReject(image_id=name, reason=error.reason, detail=str(error), where=where)
@@ -88,6 +90,8 @@ def read_annotations(sentences: str, boxes: Boxes, size: tuple[int, int] | None)
     for line in sentences.splitlines():
         if not line.strip():
             continue
+        if len(line) > MAX_LINE:
+            raise BadRow("malformed", f"a sentence of {len(line):,} characters")
         for entity in ENTITY.finditer(line):
             types = tuple(part for part in entity["types"].split("/") if part)
             phrases.setdefault(entity["id"], (entity["phrase"].strip(), types))

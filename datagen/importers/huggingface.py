@@ -111,8 +111,8 @@ class HuggingFace:
         if context.extra["paths"]:
             yield from ROWS.records(options, context.extra["names"], work, pictures)
             return
-        for name, where, row, twice in _rows(options, context, work):
-            known = {name: "duplicate_id"} if twice else pictures
+        for name, where, row, twice in _rows(options, context, work, texts=True):
+            known: Mapping[str, str] = {name: "duplicate_id"} if twice else pictures
             yield row_record(options, name, where, row, len(_images(row, context.extra["image"])), known)
 
 
@@ -149,15 +149,16 @@ def _repeated(file: pq.ParquetFile, group: int, column: str | None, seen: Seen) 
 
 
 def _rows(
-    options: ImportOptions, context: Context, work: Iterable[Any]
+    options: ImportOptions, context: Context, work: Iterable[Any], *, texts: bool = False
 ) -> Iterator[tuple[str, str, Mapping[str, Any], bool]]:
-    """Id, place, row, and whether its id was seen before, of every row of a list."""
+    """Id, place, row, and whether its id was seen before, of every row of a list; ``texts``: pictures without bytes."""
     for run in work:
         uri, short = context.extra["files"][run["f"]], context.extra["names"][run["f"]]
         stem = short.rsplit("/", 1)[-1].removesuffix(".parquet") if "/" not in short else f"{run['f']:05d}"
         with open_parquet(uri) as file:
             position = 0
-            for batch in _batches(file, run["g"], uri):
+            columns = _without_bytes(file.schema_arrow, context.extra["image"]) if texts else None
+            for batch in _batches(file, run["g"], uri, columns):
                 rows = range(max(run["from"], position), min(run["to"], position + batch.num_rows))
                 if rows:
                     for row, values in zip(
@@ -172,9 +173,22 @@ def _rows(
                     break
 
 
-def _batches(file: pq.ParquetFile, group: int, uri: str) -> Iterator[pa.RecordBatch]:
+def _without_bytes(schema: pa.Schema, image: str) -> list[str]:
+    """Columns to read where pictures are only counted: of their struct any other member than the bytes."""
+    kind, path = schema.field(image).type, image
+    if pa.types.is_list(kind):
+        kind, path = kind.value_type, f"{image}.list.element"
+    members = [member.name for member in kind if member.name != "bytes"] if pa.types.is_struct(kind) else []
+    return [name for name in schema.names if name != image] + (
+        [f"{path}.{members[0]}"] if members else [image]
+    )
+
+
+def _batches(
+    file: pq.ParquetFile, group: int, uri: str, columns: list[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     try:
-        yield from file.iter_batches(BATCH, row_groups=[group], use_threads=False)
+        yield from file.iter_batches(BATCH, row_groups=[group], columns=columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{uri}: row group {group} is damaged ({error}). Download the file again.") from error
 

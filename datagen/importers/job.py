@@ -25,7 +25,15 @@ from cluster.progress import Progress
 from datagen.importers.importer import Importer, importer_of
 from datagen.importers.options import IMPORTER_VERSION, ImportOptions
 from datagen.importers.roots import Root
-from datagen.importers.work import Context, WorkLists, delete_work, read_context, work_uri, write_context
+from datagen.importers.work import (
+    CONTEXT,
+    Context,
+    WorkLists,
+    delete_work,
+    read_context,
+    work_uri,
+    write_context,
+)
 
 Phase = Literal["corpus", "instructions"]
 
@@ -68,7 +76,7 @@ def run_import(options: ImportOptions) -> Imported:
     if context.instructions:
         _plan(options, "instructions", context.shards, identity)
         _make(options, "instructions")
-    delete_work(options.corpus, [*(f"{k:05d}.jsonl.zst" for k in range(context.shards)), "context.json"])
+    delete_work(options.corpus)
     return _result(options)
 
 
@@ -100,7 +108,7 @@ def _scan(importer: Importer, options: ImportOptions, corpus: str | None) -> Con
 
 def _is_finished(options: ImportOptions) -> bool:
     """Whether all is published and the work lists are gone, their context last."""
-    return dataset_exists(options.corpus) and not storage.exists(work_uri(options.corpus, "context.json"))
+    return dataset_exists(options.corpus) and not storage.exists(work_uri(options.corpus, CONTEXT))
 
 
 def _plan(options: ImportOptions, phase: Phase, shards: int, identity: dict[str, Any]) -> None:

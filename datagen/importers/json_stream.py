@@ -19,8 +19,10 @@ from cluster.errors import UserError
 
 CHUNK = 1 << 20
 MAX_ELEMENT = 64 << 20
+MAX_DEPTH = 64
 _SPACE = re.compile(r"[ \t\r\n]*")
 _DECODER = json.JSONDecoder()
+DELIMITERS = tuple(",]} \t\r\n")
 NON_UTF8 = "bytes that are not UTF-8"
 
 
@@ -38,14 +40,14 @@ class Element:
 
 
 def read_chunks(uri: str) -> Iterator[bytes]:
-    """The bytes of a file, a megabyte at a time.
+    """The bytes of a file, a megabyte at a time; ``.gz``, ``.bz2`` and ``.zst`` are unpacked on the way.
 
     Raises:
         UserError: it cannot be read.
     """
     filesystem, path = storage.filesystem(uri)
     try:
-        with filesystem.open_input_stream(path, compression=None) as stream:
+        with filesystem.open_input_stream(path) as stream:
             while chunk := stream.read(CHUNK):
                 yield chunk
     except FileNotFoundError as error:
@@ -136,7 +138,24 @@ def _lines(window: _Window) -> Iterator[Element]:
         number += 1
 
 
+def too_deep(value: Any) -> bool:
+    """Whether a value is nested more than MAX_DEPTH levels: what comes later recurses, and rows may be hostile."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _element(number: int, key: str, value: Any, text: str) -> Element:
+    if text.count("[") + text.count("{") > MAX_DEPTH and isinstance(value, dict | list) and too_deep(value):
+        return Element(number, key, None, b"null", "malformed", "nested too deeply")
     try:
         # A line break in JSON is only ever space between its parts.
         raw = text.replace("\n", " ").replace("\r", " ").encode()
@@ -194,7 +213,9 @@ class _Window:
                 if self.ended or len(self.text) - self.at > MAX_ELEMENT:
                     raise self.broken(error) from error
             else:
-                if end < len(self.text) or self.ended:
+                # A number that is cut ("1.5" of "1.5e3") reads as another number.
+                whole = not isinstance(value, int | float) or self.text[end : end + 1] in DELIMITERS
+                if (end < len(self.text) and whole) or self.ended:
                     text = self.text[self.at : end]
                     self.at = end
                     return value, text

@@ -63,4 +63,9 @@ def to_table(rejects: list[CorpusReject]) -> pa.Table:
 
 def printable(text: str) -> str:
     """Text that can be stored whatever a row held: not too long, and lone surrogates written out."""
-    return text[:DETAIL_LENGTH].encode("utf-8", "backslashreplace").decode("utf-8")
+    return storable(text[:DETAIL_LENGTH])
+
+
+def storable(text: str) -> str:
+    """Text as UTF-8 can hold it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

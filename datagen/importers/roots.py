@@ -126,7 +126,7 @@ class Root:
 
 
 def iter_files(uri: str) -> Iterator[tuple[str, int]]:
-    """Relative name and size of every plain file below ``uri``, sorted within each folder; links are passed over.
+    """Relative name and size of every file below ``uri``, sorted within each folder; linked folders are not entered.
 
     Locally in constant memory; an object store is listed whole, about 300 bytes a name.
     """
@@ -149,8 +149,11 @@ def _walk(base: str, below: str) -> Iterator[tuple[str, int]]:
         name = f"{below}/{entry.name}" if below else entry.name
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(base, name)
-        elif entry.is_file(follow_symlinks=False):
-            yield name, entry.stat(follow_symlinks=False).st_size
+        elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+            yield (
+                name,
+                entry.stat(follow_symlinks=False).st_size,
+            )  # where a link leads is looked at when it is read
 
 
 def source_files(source: str, endings: tuple[str, ...]) -> list[tuple[str, int]]:

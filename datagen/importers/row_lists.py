@@ -81,37 +81,48 @@ class RowLists:
         root = Root(options.images or "")
         for group in work:
             named: dict[str, Picture | CorpusReject] = {}
-            annotated: set[str] = set()
+            listed: set[str] = set()
             for item in group:
                 where = f"{files[item['f']]} row {item['n']}"
                 if "bad" in item:
                     if not self.talks:
-                        yield CorpusReject(
-                            image_id="", reason=item["bad"][0], detail=item["bad"][1], where=where
-                        )
+                        reason, detail = item["bad"]
+                        yield CorpusReject(image_id="", reason=reason, detail=detail, where=where)
                     continue
                 row = item["row"]
+                lists = self._lists(options, row)
                 values = fields.image_values(options.columns, row)
-                if not self.talks and not values:
-                    if fields.value_of("conversations", options.columns, row) is None:
-                        yield CorpusReject(
-                            image_id="", reason="no_image", detail="names no picture", where=where
-                        )
-                    continue
+                if lists and not values:
+                    yield CorpusReject(image_id="", reason="no_image", detail="names no picture", where=where)
                 for value in values:
-                    found = self._picture(options, root, row, value, where, alone=len(values) == 1)
-                    name = found.image_id
-                    speaks = not self.talks and fields.says_something(options.columns, row)
-                    if isinstance(found, CorpusReject) and found.reason == "malformed" and name in named:
-                        yield found
-                    elif speaks and name in annotated:
-                        yield CorpusReject(
-                            image_id=name, reason="duplicate_id", detail="annotated before", where=where
+                    name, bad = image_name(value)
+                    if lists and name in listed:
+                        bad = BadRow("duplicate_id", "an earlier row is about this picture")
+                        yield CorpusReject(image_id=name, reason=bad.reason, detail=str(bad), where=where)
+                        continue
+                    try:
+                        if bad is not None:
+                            raise bad
+                        notes = Annotations()
+                        if lists and len(values) == 1:
+                            notes = fields.read_annotations(options.columns, row)
+                    except BadRow as error:
+                        found = CorpusReject(
+                            image_id=name, reason=error.reason, detail=str(error), where=where
                         )
-                    elif name not in named or speaks:
-                        named[name] = found
-                    if speaks:
-                        annotated.add(name)
+                        if bad is None:
+                            yield found
+                        else:
+                            named[name] = found
+                        continue
+                    picture = Picture(
+                        image_id=name, where=where, read=partial(root.read, name), annotations=notes
+                    )
+                    if lists:
+                        listed.add(name)
+                        named[name] = picture
+                    else:
+                        named.setdefault(name, picture)
             yield from named.values()
 
     def records(
@@ -157,26 +168,12 @@ class RowLists:
             return digest("text " + element.raw.decode()), item, []
         return keys[0], item, names
 
-    def _picture(
-        self,
-        options: ImportOptions,
-        root: Root,
-        row: Mapping[str, Any],
-        value: object,
-        where: str,
-        *,
-        alone: bool,
-    ) -> Picture | CorpusReject:
-        name, bad = image_name(value)
-        try:
-            if bad is not None:
-                raise bad
-            notes = (
-                fields.read_annotations(options.columns, row) if alone and not self.talks else Annotations()
-            )
-        except BadRow as error:
-            return CorpusReject(image_id=name, reason=error.reason, detail=str(error), where=where)
-        return Picture(image_id=name, where=where, read=partial(root.read, name), annotations=notes)
+    def _lists(self, options: ImportOptions, row: Mapping[str, Any]) -> bool:
+        """Whether a row stands for its picture in the corpus: it annotates it, or holds nothing else."""
+        if self.talks:
+            return False
+        talks = fields.value_of("conversations", options.columns, row) is not None
+        return not talks or fields.says_something(options.columns, row)
 
 
 def image_name(value: object) -> tuple[str, BadRow | None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import lzma
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -25,7 +25,7 @@ TAR_DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError
 
 @dataclass
 class Sample:
-    """``parts`` by ending (``jpg``, ``json``, ``seg.png``), each its bytes, or None where only headers were read.
+    """``parts`` by ending (``jpg``, ``json``, ``seg.png``), each its bytes, or None where they were not wanted.
 
     ``offset`` is where its first header lies in the tar; ``size`` adds up all parts; ``bad`` says what could not be
     taken, as (reason, detail).
@@ -51,8 +51,10 @@ def is_compressed(uri: str) -> bool:
     return not uri.endswith(".tar")
 
 
-def samples(uri: str, *, offset: int = 0, contents: bool = True) -> Iterator[Sample]:
-    """The samples of a tar from ``offset`` on; without ``contents`` local files are skipped through by their headers.
+def samples(
+    uri: str, *, offset: int = 0, wanted: Callable[[str], bool] = lambda ending: True
+) -> Iterator[Sample]:
+    """The samples of a tar from ``offset`` on; parts whose ending is not ``wanted`` are None, and locally not read.
 
     Raises:
         TarDamage: after the last whole sample.
@@ -70,7 +72,7 @@ def samples(uri: str, *, offset: int = 0, contents: bool = True) -> Iterator[Sam
                     if current is not None:
                         yield current
                     current = Sample(key=key, offset=base + member.offset)
-                _add(tar, member, ending, current, contents)
+                _add(tar, member, ending, current, wanted(ending))
     except TAR_DAMAGE as error:
         cut = "unexpected end" in str(error) or isinstance(error, EOFError)
         raise TarDamage("truncated" if cut else "corrupt", f"{type(error).__name__}: {error}") from error

@@ -9,7 +9,7 @@ shard, so plain tars are faster.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from datagen.importers import fields
 from datagen.importers.grouping import Seen, digest
 from datagen.importers.held_rows import row_pictures, row_record
 from datagen.importers.importer import Tick
+from datagen.importers.json_stream import too_deep
 from datagen.importers.llava import short_names
 from datagen.importers.options import ImportOptions
 from datagen.importers.pictures import Picture
@@ -69,7 +70,7 @@ class WebDataset:
     def records(
         self, options: ImportOptions, context: Context, work: Iterable[Any], pictures: Mapping[str, str]
     ) -> Iterator[Record]:
-        for name, where, sample, _ in _samples(context, work):
+        for name, where, sample, _ in _samples(context, work, _is_text):
             if sample is None:
                 continue
             try:
@@ -80,20 +81,20 @@ class WebDataset:
                 yield row_record(options, name, where, row, len(images), pictures)
 
 
-def read_sample(sample: Sample) -> tuple[dict[str, Any], list[bytes]]:
-    """The fields of a sample, and its pictures in the order of the tar.
+def read_sample(sample: Sample) -> tuple[dict[str, Any], list[bytes | None]]:
+    """The fields of a sample, and its pictures in the order of the tar (None where they were not read).
 
     Raises:
         BadRow: its JSON or its text cannot be read.
     """
     row: dict[str, Any] = {}
-    images = []
+    images: list[bytes | None] = []
     for ending, data in sample.parts.items():
         last = ending.rsplit(".", 1)[-1]
-        if data is None:
-            continue
         if last in IMAGES:
             images.append(data)
+        elif data is None:
+            continue
         elif last in CAPTIONS:
             row.setdefault("captions", []).append(_utf8(data, ending))
         elif ending == "json":
@@ -106,6 +107,8 @@ def _json(written: str) -> dict[str, Any]:
         value = json.loads(written)
     except (ValueError, RecursionError) as error:
         raise BadRow("malformed", f"json: {error}") from error
+    if isinstance(value, dict | list) and too_deep(value):
+        raise BadRow("malformed", "json is nested too deeply")
     if not isinstance(value, dict):
         raise BadRow("malformed", f"json holds {type(value).__name__}, not an object")
     # The picture is the member beside it; what the fields call a path is not looked at.
@@ -144,7 +147,7 @@ def _plan_tar(
         }
 
     try:
-        for sample in samples(uri, contents=False):
+        for sample in samples(uri, wanted=lambda ending: False):
             if options.limit is not None and before + count >= options.limit:
                 break
             if run and lists.is_full(run["samples"] + 1, size + sample.size):
@@ -164,7 +167,7 @@ def _plan_tar(
 
 
 def _samples(
-    context: Context, work: Iterable[Any]
+    context: Context, work: Iterable[Any], wanted: Callable[[str], bool] = lambda ending: True
 ) -> Iterator[tuple[str, str, Sample | None, list[tuple[str, str]]]]:
     """Id, place, sample (None where there is none to use) and what was wrong, of every sample of a list."""
     for run in work:
@@ -174,7 +177,7 @@ def _samples(
             yield "", short, None, [tuple(run["damage"])]
             continue
         last = run["skip"] + run["samples"]
-        for position, sample in enumerate(_until_damage(uri, run["offset"], last)):
+        for position, sample in enumerate(_until_damage(uri, run["offset"], last, wanted)):
             if position < run["skip"]:
                 continue
             name = printable(f"{stem}/{sample.key}")
@@ -185,18 +188,22 @@ def _samples(
                 yield name, where, sample, sample.bad
 
 
-def _until_damage(uri: str, offset: int, count: int) -> Iterator[Sample]:
+def _until_damage(uri: str, offset: int, count: int, wanted: Callable[[str], bool]) -> Iterator[Sample]:
     """The first ``count`` samples; the scan has seen any damage behind them."""
-    for number, sample in enumerate(samples(uri, offset=offset), 1):
+    for number, sample in enumerate(samples(uri, offset=offset, wanted=wanted), 1):
         yield sample
         if number == count:
             return
 
 
+def _is_text(ending: str) -> bool:
+    return ending.rsplit(".", 1)[-1] not in IMAGES
+
+
 def _talks(options: ImportOptions, uri: str) -> bool:
     """Whether one of the first samples of a tar holds a conversation."""
     try:
-        for number, sample in enumerate(samples(uri)):
+        for number, sample in enumerate(samples(uri, wanted=_is_text)):
             if number == PEEK:
                 return False
             try:

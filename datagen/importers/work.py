@@ -7,7 +7,7 @@ complete, so its presence is the sign that a run may continue with them.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from cluster.config import Config
 
 # Pictures of one shard are in memory together, several times over while its Parquet file is built.
 SHARD_BYTES = 128 << 20
+CONTEXT = "context.json"
 
 
 class Context(Config):
@@ -79,12 +80,12 @@ class WorkLists:
 
 def write_context(corpus: str, context: Context) -> None:
     """Store what the planning pass found out."""
-    storage.write_bytes(work_uri(corpus, "context.json"), context.model_dump_json().encode())
+    storage.write_bytes(work_uri(corpus, CONTEXT), context.model_dump_json().encode())
 
 
 def read_context(corpus: str) -> Context:
     """What the planning pass stored."""
-    return Context.model_validate_json(storage.read_bytes(work_uri(corpus, "context.json")))
+    return Context.model_validate_json(storage.read_bytes(work_uri(corpus, CONTEXT)))
 
 
 def read_work(corpus: str, k: int) -> Iterator[Any]:
@@ -94,10 +95,12 @@ def read_work(corpus: str, k: int) -> Iterator[Any]:
     return (json.loads(line) for line in data.split(b"\n"))
 
 
-def delete_work(corpus: str, names: Iterable[str]) -> None:
-    """Remove lists that nothing needs any more."""
-    for name in names:
-        storage.delete(work_uri(corpus, name))
+def delete_work(corpus: str) -> None:
+    """Remove the lists, and the context last: while it is there, a run that was stopped here comes back to finish."""
+    for uri in storage.list_prefix(work_uri(corpus, "")):
+        if not uri.endswith(CONTEXT):
+            storage.delete(uri)
+    storage.delete(work_uri(corpus, CONTEXT))
 
 
 def _compress(data: bytes) -> bytes:

@@ -58,7 +58,8 @@ def talk(question: str, answer: str, **row: Any) -> dict[str, Any]:
 def llava(tmp_path: Path, photos: Path) -> Path:
     """mix-665k-shaped rows, good and bad."""
     rows: list[Any] = [
-        talk("<image>\nWhat is it?\nAnswer the question using a single word or phrase.", "Paint", id="1", image="a/0.jpg"),
+        talk("<image>\nWhat is it?\nAnswer the question using a single word or phrase.", "Paint", id="1",
+             image="a/0.jpg"),
         talk("Describe it.\n<image>", "A plain colour.", id="2", image="a/0.jpg"),
         talk("<image>\nWhich?\nA. red\nB. blue\nAnswer with the option's letter from the given choices directly.",
              "B", id="3", image="./a//1.jpg"),
@@ -155,7 +156,8 @@ def visual_genome(tmp_path: Path) -> tuple[Path, Path]:
         (root / folder / f"{name}.jpg").write_bytes(picture(name))
     tables: dict[str, list[Any]] = {
         "image_data": [
-            {"image_id": n, "width": 40, "height": 30, "url": "http://127.0.0.1:9/x", "coco_id": None} for n in (1, 2, 3)
+            {"image_id": n, "width": 40, "height": 30, "url": "http://127.0.0.1:9/x", "coco_id": None}
+            for n in (1, 2, 3)
         ],
         "region_descriptions": [
             {"id": n, "regions": [{"phrase": "a dog ", "x": 1, "y": 2, "width": 10, "height": 5, "image_id": n}]}

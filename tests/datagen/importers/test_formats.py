@@ -227,9 +227,7 @@ def test_folder_without_rows(photos: Path, tmp_path: Path, cli: Callable[..., st
     cli("folder", photos, "--out", out, "--shard-images", 4)
     check_books(out / "corpora/photos")
     assert set(rows_of(out / "corpora/photos")) == {f"a/{n}.jpg" for n in range(10)}
-    assert reasons(out / "corpora/photos") == {"empty": 1, "truncated": 1, "corrupt": 1}, (
-        "links are passed over"
-    )
+    assert reasons(out / "corpora/photos") == {"empty": 1, "truncated": 1, "corrupt": 1, "outside_root": 1}
 
 
 def test_folder_with_rows(photos: Path, tmp_path: Path, cli: Callable[..., str]) -> None:
