@@ -52,7 +52,7 @@ def _datagen(preset: str | None, overrides: list[str], *, dry_run: bool) -> int:
     for name, arm in config.variants().items():
         print(summary(arm, manifests[name]))
     if config.arms:
-        print(comparison(manifests))
+        print(comparison(config, manifests))
     return 0
 
 
@@ -73,15 +73,29 @@ def summary(config: DatagenConfig, manifest: Manifest) -> str:
     return "\n".join(lines)
 
 
-def comparison(manifests: dict[str, Manifest]) -> str:
-    """Arms side by side: what each would keep of the same drafts, and what it would cost on its own."""
+def comparison(config: DatagenConfig, manifests: dict[str, Manifest]) -> str:
+    """Arms side by side: what each keeps of the same drafts, what it would cost on its own, and on the starter world
+    how much of what it keeps is right."""
+    from cluster.live import read_live
+    from datagen.starter.truth import right_share
+
     width = max(map(len, manifests))
-    lines = [f"{'arm':<{width}}  {'drafts':>8}  {'accepted':>8}  {'share':>6}  {'calls alone':>11}"]
+    heads = f"{'arm':<{width}}  {'drafts':>8}  {'accepted':>8}  {'share':>6}  {'calls alone':>11}"
+    shares = {name: right_share(arm.output, arm.corpus) for name, arm in config.variants().items()}
+    if any(share is not None for share in shares.values()):
+        heads += "  right of accepted"
+    lines, alone = [heads], 0
     for name, manifest in manifests.items():
         counts = manifest.totals.counts
         drafts = sum(counts.values())
         kept = counts.get("accepted", 0) + counts.get("kept_original", 0)
         calls = manifest.totals.tokens.get("calls", 0)
+        alone += calls
         share = f"{kept / drafts:.1%}" if drafts else "-"
-        lines.append(f"{name:<{width}}  {drafts:>8}  {kept:>8}  {share:>6}  {calls:>11}")
+        line = f"{name:<{width}}  {drafts:>8}  {kept:>8}  {share:>6}  {calls:>11}"
+        right = shares[name]
+        lines.append(line + (f"  {right:>17.1%}" if right is not None else ""))
+    live = read_live(next(iter(config.variants().values())).output)
+    if live and live.calls:
+        lines.append(f"{live.calls} calls were made in the last run; the arms alone would have made {alone}")
     return "\n".join(lines)
