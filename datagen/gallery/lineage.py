@@ -98,7 +98,7 @@ def entries(records: list[Record]) -> list[Entry]:
 
 def _entry(record: Record, depth: int, parent_round: int) -> Entry:
     key = outcome(record.state, record.reason)
-    checks = [g for g in record.gates if not g.name in NOTES][:MAX_GATES]
+    checks = [g for g in record.gates if g.name not in NOTES][:MAX_GATES]
     turns = _turns(record)
     return Entry(
         record=record,

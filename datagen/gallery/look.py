@@ -29,6 +29,8 @@ def worth_a_look(manifest: Manifest, facts: Facts) -> list[Look]:
 def _losses(manifest: Manifest) -> Iterator[Look]:
     counts = manifest.totals.counts
     total = sum(counts.values())
+    if total < MANY:
+        return
     failed = sum(n for key, n in counts.items() if key.startswith("failed"))
     cut = sum(n for key, n in counts.items() if key.startswith("truncated"))
     unread = sum(n for key, n in counts.items() if key.startswith("rejected:parse"))

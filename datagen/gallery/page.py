@@ -119,7 +119,7 @@ def build(
         instructions=any(shown.manifest.kind == "instructions" for shown in found),
         start=_start(choice),
     )
-    return Page(html=html, notes=[note for shown in found for note in shown.notes])
+    return Page(html=str(html), notes=[note for shown in found for note in shown.notes])
 
 
 def _policy(style: str, script: str) -> str:
