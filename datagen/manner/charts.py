@@ -53,7 +53,7 @@ def hills(
 
     body = [_line(left, y_at(0), WIDTH - right, y_at(0), "axis")]
     for tick in ticks(low, high):
-        body.append(_text(x_at(tick), height - bottom + 15, f"{tick:.3g}", "tick", "middle"))
+        body.append(_text(x_at(tick), height - bottom + 15, _number(tick), "tick", "middle"))
     if zero:
         body.append(_line(x_at(0), top, x_at(0), y_at(0), "zero"))
     for s, share in zip(series, shares, strict=True):
@@ -81,10 +81,10 @@ def _edges(low: float, high: float, whole: bool) -> np.ndarray:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One row of `steps`: from before to after, with intervals; ``floor`` is a mark, None for no mark."""
+    """One row of `steps`: where it was and is, with intervals; None for what is not shown."""
 
     name: str
-    before: tuple[float, float | None, float | None]
+    before: tuple[float, float | None, float | None] | None
     after: tuple[float, float | None, float | None]
     floor: float | None
 
@@ -93,7 +93,7 @@ def steps(rows: Sequence[Step], *, label: str, x_label: str) -> Markup:
     """Where each quantity was and is, on one scale from 0."""
     left, right, top, row = 96.0, 12.0, 8.0, 38.0
     bottom = top + row * len(rows)
-    values = [v for r in rows for v in (*r.before, *r.after, r.floor) if v is not None]
+    values = [v for r in rows for v in (*(r.before or ()), *r.after, r.floor) if v is not None]
     high = max([*values, 1e-9]) * 1.05
 
     def at(value: float) -> float:
@@ -102,17 +102,17 @@ def steps(rows: Sequence[Step], *, label: str, x_label: str) -> Markup:
     body = []
     for tick in ticks(0.0, high, 4):
         body.append(_line(at(tick), top, at(tick), bottom, "grid"))
-        body.append(_text(at(tick), bottom + 15, f"{tick:.3g}", "tick", "middle"))
+        body.append(_text(at(tick), bottom + 15, _number(tick), "tick", "middle"))
     body.append(_text(WIDTH - right, bottom + 30, x_label, "tick", "end"))
     for i, entry in enumerate(rows):
         middle = top + row * (i + 0.5)
         body.append(_text(left - 8, middle + 4, entry.name, "name", "end"))
         if entry.floor is not None:
             body.append(_line(at(entry.floor), middle - 13, at(entry.floor), middle + 13, "floor"))
-        for (value, low, top_value), tone, y in (
-            (entry.before, "before", middle - 6),
-            (entry.after, "after", middle + 6),
-        ):
+        for place, tone, y in ((entry.before, "before", middle - 6), (entry.after, "after", middle + 6)):
+            if place is None:
+                continue
+            value, low, top_value = place
             body.append(f"<g><title>{escape(entry.name)}, {tone}: {value:.3f}</title>")
             if low is not None and top_value is not None:
                 body.append(_line(at(low), y, at(top_value), y, f"bar t-{tone}"))
@@ -129,6 +129,10 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     step = next(size * m for m in (1, 2, 2.5, 5, 10) if raw <= size * m * 1.0001)
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}".replace("-", "−")
 
 
 def _svg(height: float, label: str, body: list[str]) -> Markup:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from datagen.manner.result import Manner
+    from datagen.manner.result import Change, Manner
 
 EXAMPLES = """examples:
   l2t manner runs/demo/instructions/round0 --inner starter --out runs/demo/manner
@@ -93,28 +93,41 @@ def summary(result: Manner, out: str) -> str:
     ]
     rows = [("nats per token", likelihood.per_token, 3), ("perplexity", likelihood.perplexity, 2)]
     rows += [(s.label, s.change, 2) for s in result.styles]
-    width = max(len(name) for name, _, _ in rows) + 2
-    lines.append(f"  {'':<{width}}{'before':>10}{'after':>10}{'own':>10}   difference (95 %)")
-    for name, change, digits in rows:
-        own = f"{change.own.value:.{digits}f}" if change.own else "-"
-        d = change.difference
-        bounds = (
-            f" ({d.low:+.{digits}f} to {d.high:+.{digits}f})"
-            if d.low is not None and d.high is not None
-            else ""
-        )
-        lines.append(
-            f"  {name:<{width}}{change.before.value:>10.{digits}f}{change.after.value:>10.{digits}f}{own:>10}"
-            f"   {d.value:+.{digits}f}{bounds}"
-        )
+    lines += _compared(rows) if result.changed else _alone(rows)
     for gap in result.divergences:
+        was = f"{gap.before.value:.3f} -> " if result.changed else ""
         floor = f", chance {gap.floor:.3f}" if gap.floor is not None else ""
-        lines.append(
-            f"  JS divergence of {gap.name}: {gap.before.value:.3f} -> {gap.after.value:.3f} bits{floor}"
-        )
+        lines.append(f"  JS divergence of {gap.name}: {was}{gap.after.value:.3f} bits{floor}")
     lines.append(_judged(result))
     lines.append(f"  page: {out.rstrip('/')}/manner.html")
     return "\n".join(lines)
+
+
+def _compared(rows: list[tuple[str, Change, int]]) -> list[str]:
+    width = max(len(name) for name, _, _ in rows) + 2
+    lines = [f"  {'':<{width}}{'before':>10}{'after':>10}{'own':>10}   difference (95 %)"]
+    for name, change, digits in rows:
+        difference, before, after = change.difference, change.before.value, change.after.value
+        bounds = ""
+        if difference.low is not None and difference.high is not None:
+            bounds = f" ({difference.low:+.{digits}f} to {difference.high:+.{digits}f})"
+        lines.append(
+            f"  {name:<{width}}{before:>10.{digits}f}{after:>10.{digits}f}{_own(change, digits):>10}"
+            f"   {difference.value:+.{digits}f}{bounds}"
+        )
+    return lines
+
+
+def _alone(rows: list[tuple[str, Change, int]]) -> list[str]:
+    width = max(len(name) for name, _, _ in rows) + 2
+    return [f"  {'':<{width}}{'as it is':>10}{'own':>10}"] + [
+        f"  {name:<{width}}{change.after.value:>10.{digits}f}{_own(change, digits):>10}"
+        for name, change, digits in rows
+    ]
+
+
+def _own(change: Change, digits: int) -> str:
+    return f"{change.own.value:.{digits}f}" if change.own else "-"
 
 
 def _judged(result: Manner) -> str:

@@ -46,7 +46,7 @@ class MannerConfig(Config):
     in_flight: int = Field(default=8, ge=1, description="shards in work at once per actor")
     cpus_per_actor: float = 1.0
     gpus_per_actor: float | None = Field(
-        default=None, description="None: tensor_parallel_size where Ray has GPUs, else 0"
+        default=None, description="None: the larger tensor_parallel_size where Ray has GPUs, else 0"
     )
 
     @model_validator(mode="after")

@@ -60,7 +60,7 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
     # Without a rewrite there is one distribution, not two equal ones; with one, it shows where it was at work.
     shown = changed or measured
     sides = [side for side in SIDES if changed or side != "before"]
-    pairs = sorted((_pair(row) for row in changed), key=lambda pair: pair.change)
+    by_change = sorted(changed, key=_change)
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -80,7 +80,7 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
             [_rates(shown, side) for side in sides], label="Nats per token", x_label="nats per token"
         ),
         change_hills=hills(
-            [Hill(name="difference", tone="change", values=[pair.change for pair in pairs])],
+            [Hill(name="difference", tone="change", values=[_change(row) for row in by_change])],
             label="Difference of nats per token, rewritten answers",
             x_label="nats per token, after − before",
             zero=True,
@@ -92,13 +92,13 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
             whole=True,
         ),
         divergence_steps=steps(
-            [_step(d) for d in result.divergences],
+            [_step(d, compares=bool(changed)) for d in result.divergences],
             label="Divergence from the model's own answers",
             x_label="bits",
         ),
         segments=segments(result.judgement) if result.judgement else [],
-        most=pairs[:SHOWN],
-        least=pairs[max(SHOWN, len(pairs) - SHOWN) :][::-1],
+        most=[_pair(row) for row in by_change[:SHOWN]],
+        least=[_pair(row) for row in by_change[SHOWN:][-SHOWN:][::-1]],
     )
 
 
@@ -138,7 +138,7 @@ def _usable(rows: Sequence[dict[str, Any]], side: str) -> list[dict[str, Any]]:
 
 
 def _rates(rows: Sequence[dict[str, Any]], side: str) -> Hill:
-    values = [row[f"nll_{side}"] / row[f"tokens_{side}"] for row in _usable(rows, side)]
+    values = [_rate(row, side) for row in _usable(rows, side)]
     return Hill(name=SIDES[side], tone=side, values=values)
 
 
@@ -148,10 +148,10 @@ def _lengths(rows: Sequence[dict[str, Any]], side: str) -> Hill:
     )
 
 
-def _step(divergence: Divergence) -> Step:
+def _step(divergence: Divergence, *, compares: bool) -> Step:
     return Step(
         name=divergence.name,
-        before=_bounds(divergence.before),
+        before=_bounds(divergence.before) if compares else None,
         after=_bounds(divergence.after),
         floor=divergence.floor,
     )
@@ -173,15 +173,22 @@ def segments(judgement: Judgement) -> list[Segment]:
     return found
 
 
+def _rate(row: dict[str, Any], side: str) -> float:
+    return float(row[f"nll_{side}"] / row[f"tokens_{side}"])
+
+
+def _change(row: dict[str, Any]) -> float:
+    return _rate(row, "after") - _rate(row, "before")
+
+
 def _pair(row: dict[str, Any]) -> Pair:
-    before, after = row["nll_before"] / row["tokens_before"], row["nll_after"] / row["tokens_after"]
     return Pair(
         question=row["question"],
         diff=marked(row["before"], row["after"]),
         own="" if row["own_refused"] else row["own"] or "",
-        before=before,
-        after=after,
-        change=after - before,
+        before=_rate(row, "before"),
+        after=_rate(row, "after"),
+        change=_change(row),
         verdict=VERDICTS.get(row["verdict"], ""),
     )
 
@@ -220,4 +227,5 @@ def _range(estimate: Estimate, digits: int = 2) -> str:
 
 
 def _plain(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}".replace("-", "−")
+    # Adding 0 takes the sign from a zero.
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")

@@ -125,7 +125,9 @@ def _measure(config: MannerConfig, rows: str, pending: list[int], survey: Survey
 
     gpus = config.gpus_per_actor
     if gpus is None:
-        gpus = config.inner.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0
+        engines = (config.inner, config.judge_engine)
+        wanted = max(e.tensor_parallel_size for e in engines if e.backend == "vllm")
+        gpus = wanted if ray.cluster_resources().get("GPU") else 0
     done = ray.data.from_items([{"shard": k} for k in pending], override_num_blocks=len(pending)).map_batches(
         MannerWorker,
         fn_constructor_kwargs={
