@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import re
 
 import pytest
 from PIL import Image
@@ -64,6 +65,16 @@ def test_vllm_engine(tiny_model: str) -> None:
         assert likely.tokens > 0 and likely.logprob < 0 and likely.logprob != elsewhere.logprob
         with pytest.raises(RequestError, match="empty"):
             await engine.score(with_image, "", picture(1), "one")
+
+        form = r"(yes|no), [a-z]{3,5}"
+        formed = await engine.complete(with_image, picture(1), "one", Sampling(max_tokens=40), regex=form)
+        assert re.fullmatch(form, formed.text), "a random model would never write that on its own"
+
+        patient, engine.config = engine.config, engine.config.model_copy(update={"timeout_s": 0.001})
+        with pytest.raises(RequestError, match=r"no answer within 0\.001 s"):
+            await engine.complete(with_image, picture(1), "one", Sampling(max_tokens=64))
+        engine.config = patient
+        assert engine.running == 0
 
         endless = engine.render_chat([Turn(role="user", text="far too long " * 200)], has_image=False)
         with pytest.raises(RequestError, match="maximum context length"):

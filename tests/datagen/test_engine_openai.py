@@ -112,6 +112,39 @@ def test_refusals_fail_the_row_and_silence_the_engine(server: Server) -> None:
         ask(server)
 
 
+def test_calls_keep_the_server_s_limit(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starts are spaced: the waits asked for are those of the limit, whatever the clock does."""
+    waits: list[float] = []
+
+    async def noted(seconds: float) -> None:
+        waits.append(seconds)
+
+    engine = build_engine(
+        EngineConfig(
+            backend="openai",
+            model="judge",
+            base_url=f"http://127.0.0.1:{server.server_address[1]}/v1",
+            requests_per_minute=6,
+        )
+    )
+    monkeypatch.setattr(engine_openai.asyncio, "sleep", noted)
+    prompt = engine.render_chat([Turn(role="user", text="So?")], has_image=False)
+
+    async def several() -> None:
+        for _ in range(4):
+            await engine.complete(prompt, None, None, Sampling())
+
+    asyncio.run(several())
+    assert len(server.bodies) == 4 and engine.running == 0
+    # The clock went on by less than a second while nothing really slept.
+    assert waits == pytest.approx([0, 10, 20, 30], abs=1)
+
+
+def test_grammars_are_passed_on(server: Server) -> None:
+    ask(server, regex="(yes|no)")
+    assert server.bodies[0]["structured_outputs"] == {"regex": "(yes|no)"}
+
+
 def test_what_it_cannot_do(server: Server) -> None:
     with pytest.raises(UserError, match="base_url"):
         build_engine(EngineConfig(backend="openai", model="m"))
