@@ -18,19 +18,11 @@ Likeness = Callable[[np.ndarray, np.ndarray], np.ndarray]
 ENTRY_SCHEMA = pa.schema(
     [("key", pa.uint64()), ("ref", pa.int64()), ("order", pa.string()), ("sketch", pa.binary())]
 )
-LINK_SCHEMA = pa.schema(
-    [
-        ("a", pa.int64()),
-        ("b", pa.int64()),
-        ("order_a", pa.string()),
-        ("order_b", pa.string()),
-        ("likeness", pa.float32()),
-    ]
-)
+LINK_SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.int64()), ("likeness", pa.float32())])
 
 
 def links(entries: pa.Table, likeness: Likeness, least: float) -> pa.Table:
-    """Links between like rows of equal key.
+    """Links between like rows of equal key, as LINK_SCHEMA with ``a`` < ``b``.
 
     Args:
         entries: of ENTRY_SCHEMA, in any order; all rows of a key must be here. ``ref`` names a row, ``order`` decides
@@ -39,8 +31,7 @@ def links(entries: pa.Table, likeness: Likeness, least: float) -> pa.Table:
         least: links are pairs at least this much alike.
     """
     entries = entries.sort_by([("key", "ascending"), ("order", "ascending"), ("ref", "ascending")])
-    keys = entries["key"].to_numpy()
-    refs, orders = entries["ref"].to_numpy(), entries["order"]
+    keys, refs = entries["key"].to_numpy(), entries["ref"].to_numpy()
     joined = b"".join(entries["sketch"].to_pylist())
     sketches = np.frombuffer(joined, dtype=np.uint8).reshape(len(keys), -1 if len(joined) else 0)
     found: list[tuple[int, int, float]] = []
@@ -49,13 +40,10 @@ def links(entries: pa.Table, likeness: Likeness, least: float) -> pa.Table:
         found += [
             (start + a, start + b, value) for a, b, value in inside if refs[start + a] != refs[start + b]
         ]
-    a = np.array([x for x, _, _ in found], dtype=np.int64)
-    b = np.array([x for _, x, _ in found], dtype=np.int64)
-    values = np.array([x for _, _, x in found], dtype=np.float32)
-    columns = [refs[a], refs[b], orders.take(pa.array(a)), orders.take(pa.array(b)), values]
-    return pa.table(
-        [c if isinstance(c, pa.ChunkedArray) else pa.array(c) for c in columns], schema=LINK_SCHEMA
-    )
+    one, other = (refs[np.array([link[side] for link in found], dtype=np.int64)] for side in (0, 1))
+    values = np.array([value for _, _, value in found], dtype=np.float32)
+    columns = [np.minimum(one, other), np.maximum(one, other), values]
+    return pa.table([pa.array(column) for column in columns], schema=LINK_SCHEMA)
 
 
 def _runs(keys: np.ndarray) -> Iterator[tuple[int, int]]:

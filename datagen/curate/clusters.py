@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -10,26 +12,34 @@ DROP_SCHEMA = pa.schema(
 )
 
 
-def drops(links: pa.Table) -> pa.Table:
+def unique(links: pa.Table) -> pa.Table:
+    """Each pair once: rows that are very much alike meet in nearly every band."""
+    found = links.group_by(["a", "b"]).aggregate([("likeness", "max")])
+    return found.rename_columns(["a", "b", "likeness"])
+
+
+def involved(links: pa.Table) -> np.ndarray:
+    """The refs that links join, sorted, each once."""
+    return np.unique(np.concatenate([links["a"].to_numpy(), links["b"].to_numpy()]))
+
+
+def drops(links: pa.Table, refs: np.ndarray, orders: Sequence[str]) -> pa.Table:
     """The rows that go: of every cluster all but the first by (order, ref).
 
-    Memory: about 100 bytes for each link; links exist only where rows are alike.
+    Memory: about 100 bytes for each pair and row; pairs exist only where rows are alike.
 
     Args:
-        links: of `buckets.LINK_SCHEMA`, in any order.
+        links: of `buckets.LINK_SCHEMA`, each pair once, in any order.
+        refs: from `involved`.
+        orders: the order key of each ref.
 
     Returns:
         DROP_SCHEMA sorted by ref: ``kept`` is the order key of the row that stays, ``nearest`` that of the most similar
         row linked to this one (of equally similar ones the first).
     """
-    if not links.num_rows:
-        return DROP_SCHEMA.empty_table()
-    a, b = links["a"].to_numpy(), links["b"].to_numpy()
-    refs, places = np.unique(np.concatenate([a, b]), return_inverse=True)
-    order_of = np.empty(len(refs), dtype=object)
-    order_of[places] = links["order_a"].to_pylist() + links["order_b"].to_pylist()
+    left, right = (np.searchsorted(refs, links[side].to_numpy()) for side in ("a", "b"))
+    order_of = np.array(orders, dtype=object)
     ranks = _ranks(order_of, refs)
-    left, right = places[: len(a)], places[len(a) :]
     roots = union(len(refs), left, right, ranks)
     nearest, likeness = _nearest(len(refs), left, right, links["likeness"].to_numpy(), ranks)
     # The same row under the same name, as a picture stored in two shards, is no duplicate of itself.

@@ -45,11 +45,25 @@ def collide(config: CurateConfig, gate: str, shards: int, entries: int, workers:
 
 def settle(config: CurateConfig, gate: str, shards: int, found: pa.Table) -> None:
     """Decide who stays, and store the decisions; those of the last shard are the mark of completion."""
-    gone = clusters.drops(found)
+    found = clusters.unique(found)
+    refs = clusters.involved(found)
+    gone = clusters.drops(found, refs, _orders(config, gate, shards, refs))
     owner = gone["ref"].to_numpy() >> 32
     for k in range(shards):
         start, end = np.searchsorted(owner, [k, k + 1])
         write_table(dropped_uri(config.output, gate, k), gone.slice(start, end - start))
+
+
+def _orders(config: CurateConfig, gate: str, shards: int, refs: np.ndarray) -> list[str]:
+    """Order keys of sorted ``refs``, from what their shards have stored."""
+    orders: list[str] = []
+    for k in range(shards):
+        start, end = np.searchsorted(refs, [k << 32, (k + 1) << 32])
+        if end > start:
+            table = read_table(scratch(config.output, k, STREAM_OF[gate]))
+            places = np.searchsorted(table["ref"].to_numpy(), refs[start:end])
+            orders += table["order"].take(pa.array(places)).to_pylist()
+    return orders
 
 
 def dropped_uri(output: str, gate: str, k: int) -> str:

@@ -7,7 +7,7 @@ contradict each other.
 
 The sketch keeps one byte of each of the 128 minima (b-bit minwise hashing, Li and König 2010), a quarter of the
 traffic, and the share of chance hits (1/256) is taken out of the estimate; a hash of the exact words follows. Ours
-instead of `datasketch`, which hashes shingle by shingle in Python: `tests/bench/minhash.py` compares the two.
+instead of `datasketch`, which hashes shingle by shingle in Python: `tests/bench/bench_dedup.py` compares the two.
 """
 
 from __future__ import annotations

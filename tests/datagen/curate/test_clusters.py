@@ -14,12 +14,15 @@ from datagen.curate.buckets import ENTRY_SCHEMA, LINK_SCHEMA, links
 Edges = list[tuple[int, int, float]]
 
 
-def link_table(edges: Edges) -> pa.Table:
-    rows = [
-        {"a": a, "b": b, "order_a": f"{a % 7}:{a}", "order_b": f"{b % 7}:{b}", "likeness": value}
-        for a, b, value in edges
-    ]
-    return pa.Table.from_pylist(rows, schema=LINK_SCHEMA)
+def name(ref: int) -> str:
+    return f"{ref % 7}:{ref}"
+
+
+def dropped(edges: Edges) -> pa.Table:
+    rows = [{"a": a, "b": b, "likeness": value} for a, b, value in edges]
+    links = clusters.unique(pa.Table.from_pylist(rows, schema=LINK_SCHEMA))
+    refs = clusters.involved(links)
+    return clusters.drops(links, refs, [name(ref) for ref in refs.tolist()])
 
 
 edges = st.lists(
@@ -32,12 +35,12 @@ edges = st.lists(
 def test_one_of_each_component_stays(given_edges: Edges, shuffle) -> None:
     given_edges = [(a, b, v) for a, b, v in given_edges if a != b]
     graph = nx.Graph((a, b) for a, b, _ in given_edges)
-    drops = clusters.drops(link_table(given_edges))
+    drops = dropped(given_edges)
     gone = {row["ref"]: row for row in drops.to_pylist()}
     for component in nx.connected_components(graph):
-        first = min(component, key=lambda n: f"{n % 7}:{n}")
+        first = min(component, key=name)
         assert component - gone.keys() == {first}
-        assert all(gone[n]["kept"] == f"{first % 7}:{first}" for n in component - {first})
+        assert all(gone[n]["kept"] == name(first) for n in component - {first})
         for n in component - {first}:
             best = max(v for a, b, v in given_edges if n in (a, b))
             assert gone[n]["likeness"] == best
@@ -46,12 +49,12 @@ def test_one_of_each_component_stays(given_edges: Edges, shuffle) -> None:
     assert gone.keys() <= set(graph)
     again = list(given_edges)
     shuffle.shuffle(again)
-    assert clusters.drops(link_table([(b, a, v) for a, b, v in again])).equals(drops)
+    assert dropped([(b, a, v) for a, b, v in again]).equals(drops)
 
 
 def test_the_same_name_twice_is_no_duplicate_of_itself() -> None:
-    rows = [{"a": 1, "b": 2, "order_a": "0:x", "order_b": "0:x", "likeness": 1.0}]
-    assert clusters.drops(pa.Table.from_pylist(rows, schema=LINK_SCHEMA)).num_rows == 0
+    links = pa.Table.from_pylist([{"a": 1, "b": 2, "likeness": 1.0}], schema=LINK_SCHEMA)
+    assert clusters.drops(links, clusters.involved(links), ["0:x", "0:x"]).num_rows == 0
 
 
 def entry_table(rows: list[tuple[int, int, int]]) -> pa.Table:
