@@ -136,7 +136,7 @@ def made(record: Record, depth: int, parent_round: int) -> str:
         if record.program.startswith("import"):
             return "imported"
         if record.parents:
-            return "taken over"
+            return "taken as it was"
         return "draft" if record.calls else "given"
     if record.round > parent_round:
         how = "evolved" if record.program == "evolve" else "made harder"

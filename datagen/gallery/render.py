@@ -20,6 +20,13 @@ def render(name: str, **values: Any) -> Markup:
     return Markup(_environment().get_template(name).render(**values))
 
 
+def percent(share: float) -> str:
+    """A share for people; what is there is never 0 and what is missing never 100 per cent."""
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    return "> 99.9 %" if 0.9995 <= share < 1 else f"{100 * share:.1f} %"
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
@@ -30,7 +37,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["thousands"] = lambda n: f"{n:,}".replace(",", "\u202f")
-    environment.filters["percent"] = lambda share: f"{100 * share:.1f} %"
+    environment.filters["percent"] = percent
     environment.filters["number"] = lambda n: f"{n:.4g}"
     environment.filters["hash"] = lambda pairs: "#" + urlencode(pairs)
     environment.filters["visible"] = visible

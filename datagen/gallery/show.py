@@ -202,4 +202,4 @@ def _said(shown: Shown, max_bytes: int) -> list[str]:
     if shown.facts.complete:
         return [text]
     looked_at = f"{len(shown.facts.looked_at)} of {shown.facts.shards} shards"
-    return [text, f"shares below are of {shown.facts.rows:,} rows in {looked_at}"]
+    return [text, f"its tables are of {shown.facts.rows:,} rows in {looked_at}"]

@@ -217,11 +217,17 @@
       change(() => (Number.isFinite(input.valueAsNumber) ? filter.ends.set(name, input.value) : filter.ends.delete(name))),
     );
   }
+  // While somebody types, a moment later; when they leave the field, at once.
   let typing = 0;
+  const search = () => {
+    clearTimeout(typing);
+    change(() => (filter.q = by("g-q").value));
+  };
   by("g-q").addEventListener("input", () => {
     clearTimeout(typing);
-    typing = setTimeout(() => change(() => (filter.q = by("g-q").value)), 120);
+    typing = setTimeout(search, 120);
   });
+  by("g-q").addEventListener("change", search);
   by("g-sort").addEventListener("change", () => change(() => (filter.sort = by("g-sort").value)));
   by("g-family").addEventListener("change", () => change(() => (filter.family = by("g-family").checked)));
   form.addEventListener("submit", (event) => event.preventDefault());
