@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.manner.judging import combine, parse_choice
@@ -45,6 +45,7 @@ CHOICE = st.sampled_from(["A", "B", "tie", "unparsed"])
 SWAPPED = {"A": "B", "B": "A"}
 
 
+@settings(deadline=None)
 @given(CHOICE, CHOICE)
 def test_swapping_the_sides_swaps_the_verdict(one, two) -> None:  # type: ignore[no-untyped-def]
     other = {"after": "before", "before": "after"}
@@ -54,6 +55,7 @@ def test_swapping_the_sides_swaps_the_verdict(one, two) -> None:  # type: ignore
         assert verdict not in ("after", "before"), "who always names one place decides nothing"
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_any_text_is_read_or_said_to_be_unreadable(text: str) -> None:
     assert parse_choice(text) in ("A", "B", "tie", "unparsed")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sacrebleu.metrics import BLEU
 
@@ -21,6 +21,7 @@ def test_distinct() -> None:
     assert distinct(tokens, 5, len(vocabulary)) is None
 
 
+@settings(deadline=None)
 @given(st.lists(TEXT, min_size=2, max_size=6))
 def test_self_bleu_against_sacrebleu(texts: list[str]) -> None:
     vocabulary, (tokens,) = encode(texts)

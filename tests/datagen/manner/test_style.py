@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.manner.style import STATISTICS, sentence_lengths, sentences, statistics
@@ -42,6 +42,7 @@ def test_statistics_by_hand() -> None:
     assert sentence_lengths(["One two. Three", "", "Four five six."]) == [2, 1, 3]
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="aB .!?\n\"'1e.g", max_size=60))
 def test_no_word_is_lost(text: str) -> None:
     found = statistics(text)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from datagen.manner.uncertainty import clustered_mean, interval, numbered, resampled
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-100, 100), min_size=2, max_size=40))
 def test_one_answer_per_image_is_the_usual_error(values: list[float]) -> None:
     array = np.array(values)

@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.manner.wordlist import function_words
@@ -40,6 +40,7 @@ def test_a_vocabulary_is_shared() -> None:
     assert first.lengths().tolist() == [2, 0, 1]
 
 
+@settings(deadline=None)
 @given(one=TEXTS, two=TEXTS, n=st.integers(1, 4))
 def test_grams_are_those_counted_by_hand(one: list[str], two: list[str], n: int) -> None:
     vocabulary, encoded = encode(one, two)
