@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from typing import BinaryIO
 
-FILES = 256
 DIGEST = 16
 
 
@@ -28,20 +28,24 @@ class Buckets:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._paths = [folder / f"{number:02x}" for number in range(FILES)]
-        self._files = [path.open("wb") for path in self._paths]
+        self._folder = folder
+        self._files: dict[int, BinaryIO] = {}
         self.items = 0
 
     def add(self, key: bytes, item: bytes) -> None:
         """Put an item under a digest."""
-        self._files[key[0]].write(b"%b%b\n" % (key.hex().encode(), item))
+        file = self._files.get(key[0])
+        if file is None:
+            file = self._files[key[0]] = (self._folder / f"{key[0]:02x}").open("wb")
+        file.write(b"%b%b\n" % (key.hex().encode(), item))
         self.items += 1
 
     def groups(self) -> Iterator[tuple[bytes, list[bytes]]]:
         """Digest and items of every group, items in the order in which they were added. Ends the writing."""
-        for file in self._files:
+        for file in self._files.values():
             file.close()
-        for path in self._paths:
+        for number in sorted(self._files):
+            path = self._folder / f"{number:02x}"
             with path.open("rb") as lines:
                 rows = [(line[: 2 * DIGEST], line[2 * DIGEST : -1]) for line in lines]
             path.unlink()

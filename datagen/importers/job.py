@@ -70,12 +70,16 @@ def run_import(options: ImportOptions) -> Imported:
     if _is_finished(options):
         _plan(options, "corpus", len(read_manifest(options.corpus).shards), identity)
         return _result(options)
+    from cluster.runtime import init_ray
+
     context = read_context(options.corpus)
     _plan(options, "corpus", context.shards, identity)
-    _make(options, "corpus")
-    if context.instructions:
-        _plan(options, "instructions", context.shards, identity)
-        _make(options, "instructions")
+    # Ray starts an idle process for every slot of a local cluster, so there are no more than are used.
+    with init_ray(_workers(options)):
+        _make(options, "corpus")
+        if context.instructions:
+            _plan(options, "instructions", context.shards, identity)
+            _make(options, "instructions")
     delete_work(options.corpus)
     return _result(options)
 
@@ -126,14 +130,17 @@ def _make(options: ImportOptions, phase: Phase) -> None:
     """The shards of one data set that are missing, then its manifest."""
     uri = options.corpus if phase == "corpus" else options.instructions
     if pending := pending_shards(uri):
-        from cluster.runtime import init_ray
-
         counts: Counter[str] = Counter()
-        with init_ray(), Progress(len(pending), unit="shards", label=f"{phase} {options.name}") as progress:
+        with Progress(len(pending), unit="shards", label=f"{phase} {options.name}") as progress:
             for counted in _in_ray(options, phase, pending):
                 counts.update(counted)
                 progress.advance(1, note=f"{counts['accepted']} of {counts.total()} rows accepted")
     freeze(uri)
+
+
+def _workers(options: ImportOptions) -> int | None:
+    """Shards at a time: as asked for, else one for each core here, or as many as a cluster has room for (None)."""
+    return options.workers or (None if os.environ.get("RAY_ADDRESS") else os.cpu_count())
 
 
 def _in_ray(options: ImportOptions, phase: Phase, pending: list[int]) -> Iterator[dict[str, int]]:
@@ -144,8 +151,7 @@ def _in_ray(options: ImportOptions, phase: Phase, pending: list[int]) -> Iterato
     context.execution_no_progress_timeout_s = -1
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    # A local Ray offers more slots than there are cores, for the sake of engines; here a slot is a busy core.
-    workers = options.workers or (None if os.environ.get("RAY_ADDRESS") else os.cpu_count())
+    workers = _workers(options)
     settings = options.model_dump(mode="json")
     done = ray.data.from_items([{"shard": k} for k in pending], override_num_blocks=len(pending)).map_batches(
         _shard_task,  # type: ignore[arg-type]
