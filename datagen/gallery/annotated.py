@@ -16,7 +16,7 @@ from datagen.gallery.facts import is_of
 from datagen.gallery.lineage import RANK
 from datagen.gallery.pictures import Mark, Picture, image_bytes, thumbnail
 from datagen.gallery.sample import FEW_SHARDS, Choice
-from datagen.gallery.visible import label
+from datagen.gallery.visible import label, origin
 from datagen.programs.draft import outcome
 
 COLORS = 8
@@ -82,7 +82,7 @@ def _places(uri: str, shard: int, stream: str) -> list[tuple[Pick, str, str]]:
     if table is None:
         sources = read_shard(uri, shard, columns=["source"], verify=False)["source"].to_pylist()
         return [
-            (Pick(shard=shard, stream=stream, place=i), f"rows {s}", "accepted")
+            (Pick(shard=shard, stream=stream, place=i), f"rows {origin(s or '')}", "accepted")
             for i, s in enumerate(sources)
         ]
     keys = [_key(row) for row in table.drop_columns(_heavy(table.column_names)).to_pylist()]
@@ -136,7 +136,7 @@ def _shown(row: CorpusRow, side: int) -> Annotated:
     names = sorted({label(o.name) for o in row.objects})
     has = [name for name, items in lists.items() if items] or ["nothing"]
     facets = [
-        ("source", [label(row.source or "none")]),
+        ("source", [origin(row.source) or "none"]),
         ("has", has),
         ("object", names),
         ("reason", ["accepted"]),

@@ -1,4 +1,4 @@
-"""``l2t view <dataset>``: a page of images, what was written about them, the verdicts, and where every row went."""
+"""`l2t view`: a page of images, what was written about them, the verdicts, and where every row went."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cluster.datasets import Manifest, read_shard
-from datagen.gallery.visible import label
+from datagen.gallery.visible import label, origin
 from datagen.programs.draft import outcome
 
 # Shards looked at for facts: all of most sets, a sample that settles shares to about a per cent of the others.
@@ -164,7 +164,8 @@ def corpus_facts(uri: str, manifest: Manifest, looked_at: list[int]) -> CorpusFa
             lengths = pc.fill_null(pc.list_value_length(table[name]), 0)
             facts.has[name] += pc.sum(pc.greater(lengths, 0)).as_py() or 0
             facts.items[name] += pc.sum(lengths).as_py() or 0
-        facts.sources.update(_clean(_count(table, "source")))
+        for (source,), rows in _count(table, "source").items():
+            facts.sources[origin(source) or "none"] += rows
         things = pc.list_flatten(table["objects"])
         named = pa.table({"name": pc.struct_field(things, "name")})
         facts.names.update(_clean(_count(named, "name")))

@@ -23,7 +23,7 @@ class Look:
 
 def worth_a_look(manifest: Manifest, facts: Facts) -> list[Look]:
     """Findings in the order of the pipeline; none for a set without anything odd."""
-    return [*_losses(manifest), *_verifier(facts), *_kinds(facts), *_gates(facts), *_places(facts)]
+    return [*_losses(manifest), *_verifier(manifest, facts), *_kinds(facts), *_gates(facts), *_places(facts)]
 
 
 def _losses(manifest: Manifest) -> Iterator[Look]:
@@ -50,10 +50,10 @@ def _losses(manifest: Manifest) -> Iterator[Look]:
         yield Look(text=f"{_share(unread, total)} of the answers of a model could not be read")
 
 
-def _verifier(facts: Facts) -> Iterator[Look]:
+def _verifier(manifest: Manifest, facts: Facts) -> Iterator[Look]:
     said = sum(facts.verdicts.values())
     yes = facts.verdicts["yes"]
-    if not said and facts.rows >= MANY and any(p not in ("", "starter-gold") for p in facts.programs):
+    if not said and manifest.totals.tokens.get("calls", 0) >= MANY:
         yield Look(text="no row was verified", facet="verdict", value="none")
     elif said >= MANY and yes > 0.98 * said:
         yield Look(

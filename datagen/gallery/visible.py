@@ -58,6 +58,11 @@ def label(text: str) -> str:
     return clean if len(text) <= MAX_LABEL else clean[:MAX_LABEL] + "…"
 
 
+def origin(source: str) -> str:
+    """The part of a row's source that it shares with others: importers put file and row behind a colon."""
+    return label(source.partition(":")[0])
+
+
 def word_diff(before: str, after: str) -> list[Piece]:
     """What was taken out and put in, by words; both as a whole where they are too long to compare."""
     old, new = _WORD.findall(before[:MAX_TEXT]), _WORD.findall(after[:MAX_TEXT])
