@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from datagen.gates.preserve import differing_facts
+from datagen.gates.preserve import NUMBERS, differing_facts
 from datagen.parsing import normalise
 
 SHORT_WORDS = 3
@@ -17,10 +17,10 @@ MIN_F1 = 0.8
 def agree(one: str, other: str) -> bool:
     """Equal after normalising; or no differing number, colour, negation or box, and either the shorter one's at most
     SHORT_WORDS words all stand in the longer ("red", "The ball is red.") or the words overlap with F1 of MIN_F1."""
-    a, b = normalise(one).split(), normalise(other).split()
+    a, b = _words(one), _words(other)
     if a == b:
         return True
-    if not a or not b or differing_facts(one, other):
+    if not a or not b or differing_facts(one, other, counted=False):
         return False
     for word in ("yes", "no"):
         if (a[0] == word) != (b[0] == word):
@@ -30,3 +30,7 @@ def agree(one: str, other: str) -> bool:
         return set(shorter) <= set(longer)
     shared = (Counter(a) & Counter(b)).total()
     return 2 * shared / (len(a) + len(b)) >= MIN_F1
+
+
+def _words(text: str) -> list[str]:
+    return [NUMBERS.get(word, word) for word in normalise(text).split()]

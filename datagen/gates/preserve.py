@@ -5,6 +5,7 @@ prompt was not found). An LLM review follows; this gate is cheap and never tires
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 from datagen.records import GateResult
@@ -19,7 +20,7 @@ _COLORS = frozenset(
     }
 )
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
-_NUMBERS = {word: str(value) for value, word in enumerate((*_WORDS, "twelve"))}
+NUMBERS = {word: str(value) for value, word in enumerate((*_WORDS, "twelve"))}
 _NEGATION = re.compile(
     r"\b(?:no|not|never|none|nobody|nothing|neither|nor|without|cannot)\b|n't\b", re.IGNORECASE
 )
@@ -27,22 +28,24 @@ _BOX = re.compile(r"\[[\d.,\s]+\]")
 _NAME = re.compile(r"(?<![.!?:\n] )(?<!^)\b[A-Z][\w-]+")
 
 
-def _numbers(text: str) -> set[str]:
-    digits = set(re.findall(r"\d+(?:[.,]\d+)?", _BOX.sub(" ", text)))
+def _numbers(text: str) -> Counter[str]:
+    digits = Counter(re.findall(r"\d+(?:[.,]\d+)?", _BOX.sub(" ", text)))
     # "one" is mostly a pronoun ("one can see"), so it is not held against a rewrite that drops it.
-    return digits | {_NUMBERS[w] for w in re.findall(r"[a-z]+", text.lower()) if w in _NUMBERS and w != "one"}
+    words = (w for w in re.findall(r"[a-z]+", text.lower()) if w in NUMBERS and w != "one")
+    return digits + Counter(NUMBERS[w] for w in words)
 
 
-def _colors(text: str) -> set[str]:
-    return {"gray" if w == "grey" else w for w in re.findall(r"[a-z]+", text.lower()) if w in _COLORS}
+def _colors(text: str) -> Counter[str]:
+    words = (w for w in re.findall(r"[a-z]+", text.lower()) if w in _COLORS)
+    return Counter("gray" if w == "grey" else w for w in words)
 
 
-def _negated(text: str) -> set[str]:
-    return {"a negation"} if _NEGATION.search(text) else set()
+def _negated(text: str) -> Counter[str]:
+    return Counter({"a negation": 1} if _NEGATION.search(text) else {})
 
 
-def _boxes(text: str) -> set[str]:
-    return {re.sub(r"\s", "", b) for b in _BOX.findall(text)}
+def _boxes(text: str) -> Counter[str]:
+    return Counter(re.sub(r"\s", "", b) for b in _BOX.findall(text))
 
 
 def _names(text: str) -> set[str]:
@@ -51,7 +54,8 @@ def _names(text: str) -> set[str]:
     }
 
 
-_KEPT: dict[str, Callable[[str], set[str]]] = {
+# Counted, not only collected: "1 blue squares and circles" became "1 blue squares and blue circles" and passed as a set.
+_KEPT: dict[str, Callable[[str], Counter[str]]] = {
     "numbers": _numbers,
     "colours": _colors,
     "negation": _negated,
@@ -59,11 +63,13 @@ _KEPT: dict[str, Callable[[str], set[str]]] = {
 }
 
 
-def differing_facts(before: str, after: str) -> str:
+def differing_facts(before: str, after: str, *, counted: bool = True) -> str:
     """The first kind of fact (numbers, colours, negation, boxes) that two texts do not share, in words; "" where
-    all agree."""
+    all agree. With ``counted`` each is also named equally often."""
     for what, facts in _KEPT.items():
         old, new = facts(before), facts(after)
+        if not counted:
+            old, new = Counter(set(old)), Counter(set(new))
         if old != new:
             named = (("lost", sorted(old - new)), ("added", sorted(new - old)))
             return f"{what}: " + "; ".join(f"{verb} {', '.join(found)}" for verb, found in named if found)

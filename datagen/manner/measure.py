@@ -60,23 +60,11 @@ _REFUSED = re.compile(
     )\b""",
     re.IGNORECASE | re.VERBOSE,
 )
-_MARK = "0ANSWER0"
 
 
 def refused(text: str) -> bool:
     """Whether the model talks of not seeing the picture: such a text shows no manner of answering."""
     return bool(_REFUSED.search(text.replace("’", "'")))
-
-
-def lead_of(engine: Engine) -> str:
-    """What the chat template puts between its prompt and an answer (a space after ``ASSISTANT:``), so that an answer is
-    scored as it stood in training."""
-    ask = [Turn(role="user", text="?")]
-    whole = engine.render_chat(
-        [*ask, Turn(role="assistant", text=_MARK), Turn(role="user", text="?")], has_image=False
-    )
-    prompt = engine.render_chat(ask, has_image=False)
-    return whole[len(prompt) : whole.index(_MARK)] if whole.startswith(prompt) else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from cluster.datasets import commit_shard
 from cluster.errors import UserError
 from datagen.engine import EngineDead, build_engine
 from datagen.manner.config import MannerConfig
-from datagen.manner.measure import ROW_SCHEMA, Gauge, lead_of
+from datagen.manner.measure import ROW_SCHEMA, Gauge
 from datagen.manner.prompts import load_manner_prompts
 from datagen.manner.survey import COUNTED, in_sample, shard_answers, survey_shard
 
@@ -52,7 +52,7 @@ class MannerWorker:
                 prompts=load_manner_prompts(self.config.prompt_set),
                 inner=inner,
                 judge=inner if shared else build_engine(self.config.judge_engine),
-                lead=lead_of(inner),
+                lead=inner.before_answer(),
             )
         except UserError as error:
             # Raised in here it would come out as a Ray traceback; returned, the driver can say it in a line.

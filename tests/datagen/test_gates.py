@@ -60,6 +60,8 @@ def test_stops(gate: str, question: str, answer: str) -> None:
         ("The tower stands in Paris.", "The tower stands there.", False),
         ("Red.", "The ball is red.", True),
         ("The ball is red and lies on a table.", "Red.", False),
+        # A fact told of a second thing that the original did not tell it of.
+        ("There are 1 blue squares and circles.", "There are 1 blue squares and blue circles.", False),
     ],
 )
 def test_preserve(before: str, after: str, passed: bool) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import pytest
 
 from datagen.engine import EngineConfig, VLLMEngine
-from datagen.manner.measure import lead_of
 from datagen.records import Turn
 
 ANSWERS = [" red circle", " Answer: yes. It is a large red circle on the left!", " x"]
@@ -20,7 +19,7 @@ def test_score_is_the_log_softmax_of_transformers(tiny_model: str) -> None:
     engine = VLLMEngine(EngineConfig(model=tiny_model, max_model_len=256, max_num_seqs=4))
     asked = [Turn(role="user", text="Question: Is there a red circle?")]
     prompt = engine.render_chat(asked, has_image=False)
-    assert lead_of(engine) == " ", "the starter's template puts a space before an answer"
+    assert engine.before_answer() == " ", "the starter's template puts a space before an answer"
 
     async def scores() -> list[tuple[int, float]]:
         found = await asyncio.gather(*(engine.score(prompt, answer) for answer in ANSWERS))

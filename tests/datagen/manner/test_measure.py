@@ -11,7 +11,7 @@ import pytest
 
 from datagen.engine import Completion, RequestError, Score, ScriptedEngine
 from datagen.manner.config import MannerConfig
-from datagen.manner.measure import ROW_SCHEMA, Gauge, lead_of, refused
+from datagen.manner.measure import ROW_SCHEMA, Gauge, refused
 from datagen.manner.pairs import Answer
 from datagen.manner.prompts import load_manner_prompts
 from datagen.records import Turn
@@ -125,10 +125,6 @@ def test_the_models_own_answer_is_drawn_by_lineage() -> None:
     for answer in (PAIR, PAIR, replace(PAIR, turn=1)):
         asyncio.run(gauge.measure(answer))
     assert seeds[0] == seeds[1] != seeds[2]
-
-
-def test_lead() -> None:
-    assert lead_of(ScriptedEngine(str)) == " "
 
 
 @pytest.mark.parametrize(
