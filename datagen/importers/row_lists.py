@@ -84,45 +84,18 @@ class RowLists:
             listed: set[str] = set()
             for item in group:
                 where = f"{files[item['f']]} row {item['n']}"
-                if "bad" in item:
-                    if not self.talks:
-                        reason, detail = item["bad"]
-                        yield CorpusReject(image_id="", reason=reason, detail=detail, where=where)
-                    continue
-                row = item["row"]
-                lists = self._lists(options, row)
-                values = fields.image_values(options.columns, row)
-                if lists and not values:
-                    yield CorpusReject(image_id="", reason="no_image", detail="names no picture", where=where)
-                for value in values:
-                    name, bad = image_name(value)
-                    if lists and name in listed:
-                        bad = BadRow("duplicate_id", "an earlier row is about this picture")
-                        yield CorpusReject(image_id=name, reason=bad.reason, detail=str(bad), where=where)
-                        continue
-                    try:
-                        if bad is not None:
-                            raise bad
-                        notes = Annotations()
-                        if lists and len(values) == 1:
-                            notes = fields.read_annotations(options.columns, row)
-                    except BadRow as error:
-                        found = CorpusReject(
-                            image_id=name, reason=error.reason, detail=str(error), where=where
-                        )
-                        if bad is None:
-                            yield found
-                        else:
-                            named[name] = found
-                        continue
-                    picture = Picture(
-                        image_id=name, where=where, read=partial(root.read, name), annotations=notes
-                    )
-                    if lists:
+                for found, lists in self._row_pictures(options, root, item, where):
+                    name = found.image_id
+                    if lists and isinstance(found, CorpusReject):
+                        yield found
+                    elif lists and name in listed:
+                        detail = "an earlier row is about this picture"
+                        yield CorpusReject(image_id=name, reason="duplicate_id", detail=detail, where=where)
+                    elif lists:
                         listed.add(name)
-                        named[name] = picture
+                        named[name] = found
                     else:
-                        named.setdefault(name, picture)
+                        named.setdefault(name, found)
             yield from named.values()
 
     def records(
@@ -167,6 +140,34 @@ class RowLists:
             # By content, so that the same text twice meets itself in one shard.
             return digest("text " + element.raw.decode()), item, []
         return keys[0], item, names
+
+    def _row_pictures(
+        self, options: ImportOptions, root: Root, item: Mapping[str, Any], where: str
+    ) -> Iterator[tuple[Picture | CorpusReject, bool]]:
+        """The pictures of one row, and whether the row stands for them in the corpus or only talks about them."""
+        if "bad" in item:
+            if not self.talks:
+                reason, detail = item["bad"]
+                yield CorpusReject(image_id="", reason=reason, detail=detail, where=where), True
+            return
+        row = item["row"]
+        lists = self._lists(options, row)
+        values = fields.image_values(options.columns, row)
+        if lists and not values:
+            yield CorpusReject(image_id="", reason="no_image", detail="names no picture", where=where), True
+        for value in values:
+            name, bad = image_name(value)
+            notes = Annotations()
+            try:
+                if bad is not None:
+                    raise bad
+                if lists and len(values) == 1:
+                    notes = fields.read_annotations(options.columns, row)
+            except BadRow as error:
+                yield CorpusReject(image_id=name, reason=error.reason, detail=str(error), where=where), lists
+            else:
+                read = partial(root.read, name)
+                yield Picture(image_id=name, where=where, read=read, annotations=notes), lists
 
     def _lists(self, options: ImportOptions, row: Mapping[str, Any]) -> bool:
         """Whether a row stands for its picture in the corpus: it annotates it, or holds nothing else."""

@@ -8,7 +8,8 @@ with the pictures and an instruction set with parsed conversations. `datasets`: 
 `to_parquet`, which copies the rows (pictures stay paths), and, as the fair counterpart of a corpus, the same with the
 pictures embedded through its `Image` feature (it stores them unopened, one copy for every row).
 
-Each runs in a process of its own. Peak memory is the largest sum of proportional set sizes over the whole process tree
+Each runs in a process of its own. CPU seconds are those of its whole process tree, for machines that do other things
+too. Peak memory is the largest sum of proportional set sizes over the whole process tree
 (Ray included; its object store is shared memory and counts once), sampled every 50 ms.
 """
 
@@ -90,12 +91,13 @@ def _row(rng: random.Random, number: int, images: int) -> dict[str, object]:
     return {"id": f"{number:09}", "image": path, "conversations": turns}
 
 
-def measure(program: str, file: Path, root: Path, out: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of a program in a process of its own."""
+def measure(program: str, file: Path, root: Path, out: Path) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak MiB of a program in a process of its own."""
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": os.getcwd()}
     begun, peak = time.monotonic(), 0
+    spent: dict[int, float] = {}
     log = out / "log.txt"
     with log.open("w") as said:
         process = subprocess.Popen(
@@ -103,15 +105,15 @@ def measure(program: str, file: Path, root: Path, out: Path) -> tuple[float, flo
             env=environment, stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         while process.poll() is None:
-            peak = max(peak, _tree_memory(process.pid))
+            peak = max(peak, _tree(process.pid, spent))
             time.sleep(0.05)
     if process.returncode:
         raise SystemExit(f"failed with {process.returncode}:\n{log.read_text()[-3000:]}")
-    return time.monotonic() - begun, peak / 1024
+    return time.monotonic() - begun, sum(spent.values()), peak / 1024
 
 
-def _tree_memory(session: int) -> int:
-    """KiB of proportional set size of all processes of a session."""
+def _tree(session: int, spent: dict[int, float]) -> int:
+    """KiB of proportional set size of all processes of a session; their CPU seconds so far go to ``spent``."""
     total = 0
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -120,8 +122,10 @@ def _tree_memory(session: int) -> int:
             if os.getsid(int(entry.name)) != session:
                 continue
             lines = (entry / "smaps_rollup").read_text().splitlines()
+            times = (entry / "stat").read_text().rpartition(")")[2].split()[11:13]
         except OSError:
             continue
+        spent[int(entry.name)] = sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
         total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
     return total
 
@@ -152,11 +156,14 @@ def main() -> None:
             "embedded": ("datasets, pictures embedded", EMBEDDED),
         }
         found = {}
-        print(f"{'':<30}{'seconds':>9}{'rows/s':>10}{'peak MiB':>10}")
+        print(f"{'':<30}{'seconds':>9}{'rows/s':>10}{'CPU s':>8}{'peak MiB':>10}")
         for key, (label, program) in programs.items():
             if args.only in (None, key):
-                seconds, peak = found[key] = measure(program, file, root, folder / key)
-                print(f"{label:<30}{seconds:>9.1f}{args.rows / seconds:>10.0f}{peak:>10.0f}", flush=True)
+                seconds, busy, peak = found[key] = measure(program, file, root, folder / key)
+                print(
+                    f"{label:<30}{seconds:>9.1f}{args.rows / seconds:>10.0f}{busy:>8.1f}{peak:>10.0f}",
+                    flush=True,
+                )
         for key in ("rows", "embedded"):
             if key in found and "ours" in found:
                 speed, memory = found[key][0] / found["ours"][0], found[key][1] / found["ours"][1]

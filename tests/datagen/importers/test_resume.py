@@ -80,7 +80,7 @@ def test_kill_9_in_the_middle(target: str, tmp_path: Path, photos: Path, ray: No
     )
     uri = options.corpus if target == "corpus" else options.instructions
     begun = time.monotonic()
-    while driver.poll() is None and time.monotonic() - begun < 120:
+    while driver.poll() is None and time.monotonic() - begun < 300:
         if read_plan(uri) is not None and len(storage.list_prefix(storage.join(uri, "commits"))) >= 3:
             break
         time.sleep(0.02)
