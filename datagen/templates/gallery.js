@@ -239,6 +239,9 @@
   // Pictures: enlarged in a dialog; a box and its name light up together.
   function enlarge(button) {
     const frame = button.querySelector(".g-frame").cloneNode(true);
+    const image = frame.querySelector("img");
+    // The frame has the picture's shape, so that boxes stay where they belong.
+    frame.style.setProperty("--g-ratio", image.getAttribute("width") / image.getAttribute("height"));
     by("g-large").replaceChildren(frame);
     by("g-large-name").textContent = button.closest("figure").querySelector("figcaption").textContent;
     by("g-dialog").showModal();
