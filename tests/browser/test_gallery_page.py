@@ -280,7 +280,9 @@ def test_the_policy_is_in_force(world: dict[str, Path], open_page: Open) -> None
     assert opened.page.locator("main").is_visible()
     refused = [m for m in opened.seen.messages if "Content Security Policy" in m]
     assert len(refused) >= 5
-    assert opened.seen.blocked == ["https://example.org/pixel.png csp"], "asked for, and refused in the browser"
+    assert opened.seen.blocked == ["https://example.org/pixel.png csp"], (
+        "asked for, and refused in the browser"
+    )
 
 
 def test_without_javascript_everything_is_there(world: dict[str, Path], open_page: Open) -> None:
