@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from functools import partial
 from typing import Any
 
 from cluster import storage
@@ -25,7 +26,7 @@ def frequencies(corpus: str, output: str) -> dict[str, int]:
     shards = len(read_manifest(corpus).shards)
     counted = (
         ray.data.from_items([{"shard": k} for k in range(shards)], override_num_blocks=shards)
-        .map_batches(_count, fn_kwargs={"corpus": corpus}, batch_size=1)
+        .map_batches(partial(_count, corpus), batch_size=1)
         .groupby("name")
         .sum("images")
     )
@@ -34,7 +35,7 @@ def frequencies(corpus: str, output: str) -> dict[str, int]:
     return found
 
 
-def _count(batch: Any, corpus: str) -> Any:
+def _count(corpus: str, batch: dict[str, Any]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for shard in batch["shard"]:
         objects = read_shard(corpus, int(shard), columns=["objects"]).column("objects").to_pylist()

@@ -181,9 +181,9 @@ class ShardRunner:
             # Rows die together when their engine does; one of them says why.
             raise _cause(several) from several
         for row in rows:
-            for name, (started, records) in row.result().items():
+            for name, (started, made) in row.result().items():
                 results[name].started += started
-                results[name].records += records
+                results[name].records += made
         for result in results.values():
             result.seconds = time.monotonic() - begun
             result.check()

@@ -29,7 +29,7 @@ from cluster.datasets import iter_tables, pending_shards, read_manifest
 from datagen.corpus import CorpusRow
 from datagen.records import Record, from_table
 from tests.datagen.conftest import png, row
-from tests.datagen.test_pipeline import DRAFTS, command, environment, expected_ids, shards
+from tests.datagen.test_pipeline import DRAFTS, command, environment, expected_ids
 
 REPO = Path(__file__).parents[2]
 WriteCorpus = Callable[[list[list[CorpusRow]]], str]
