@@ -32,8 +32,7 @@ def links(entries: pa.Table, likeness: Likeness, least: float) -> pa.Table:
     """
     entries = entries.sort_by([("key", "ascending"), ("order", "ascending"), ("ref", "ascending")])
     keys, refs = entries["key"].to_numpy(), entries["ref"].to_numpy()
-    joined = b"".join(entries["sketch"].to_pylist())
-    sketches = np.frombuffer(joined, dtype=np.uint8).reshape(len(keys), -1 if len(joined) else 0)
+    sketches = _matrix(entries["sketch"])
     found: list[tuple[int, int, float]] = []
     for start, end in _runs(keys):
         inside = _forest(sketches[start:end], likeness, least)
@@ -44,6 +43,16 @@ def links(entries: pa.Table, likeness: Likeness, least: float) -> pa.Table:
     values = np.array([value for _, _, value in found], dtype=np.float32)
     columns = [np.minimum(one, other), np.maximum(one, other), values]
     return pa.table([pa.array(column) for column in columns], schema=LINK_SCHEMA)
+
+
+def _matrix(sketches: pa.ChunkedArray) -> np.ndarray:
+    """Sketches of one length as uint8 (rows, columns), without a copy where they lie in one piece."""
+    array = sketches.combine_chunks()
+    if not len(array):
+        return np.empty((0, 0), dtype=np.uint8)
+    width = len(array[0].as_py())
+    data = np.frombuffer(array.buffers()[2], dtype=np.uint8)
+    return data[array.offset * width : (array.offset + len(array)) * width].reshape(len(array), width)
 
 
 def _runs(keys: np.ndarray) -> Iterator[tuple[int, int]]:

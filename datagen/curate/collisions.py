@@ -6,7 +6,7 @@ that fits a worker; one partition is sorted and searched at a time.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -27,19 +27,21 @@ from datagen.records import GateResult
 # About 64 MB of sketches in a partition.
 PARTITION_ENTRIES = 300_000
 MAX_PARTITIONS = 4096
+# Links that the driver holds before it throws out pairs that it knows already: 100 MB.
+UNIQUE_EVERY = 5_000_000
 PICTURES, ROWS = "pictures", "rows"
 STREAM_OF = {image_duplicate.NAME: PICTURES, near_duplicate.NAME: ROWS}
 _PARTITION = "partition"
 
 
-def collide(config: CurateConfig, gate: str, shards: int, entries: int, workers: int) -> None:
+def collide(config: CurateConfig, gate: str, shards: int, entries: int) -> None:
     """Find what ``gate`` drops and store it by shard; done once, a second call returns at once.
 
     Args:
         entries: how many keys there are, which decides the number of partitions.
     """
     if not storage.exists(dropped_uri(config.output, gate, shards - 1)):
-        found = _links(config, gate, shards, entries, workers) if entries else LINK_SCHEMA.empty_table()
+        found = _links(config, gate, shards, entries) if entries else LINK_SCHEMA.empty_table()
         settle(config, gate, shards, found)
 
 
@@ -98,7 +100,7 @@ def dropped_pictures(config: CurateConfig, k: int) -> dict[str, GateResult]:
     }
 
 
-def _links(config: CurateConfig, gate: str, shards: int, entries: int, workers: int) -> pa.Table:
+def _links(config: CurateConfig, gate: str, shards: int, entries: int) -> pa.Table:
     import ray
 
     quiet()
@@ -106,15 +108,20 @@ def _links(config: CurateConfig, gate: str, shards: int, entries: int, workers: 
     settings = config.model_dump(mode="json")
     sending = partial(_entries_of, config=settings, gate=gate, partitions=partitions)
     comparing = partial(_links_of, config=settings, gate=gate)
-    blocks = min(shards, 4 * workers)
     found = (
-        ray.data.from_items([{"shard": k} for k in range(shards)], override_num_blocks=blocks)
+        ray.data.from_items([{"shard": k} for k in range(shards)], override_num_blocks=shards)
         .map_batches(sending, batch_size=1, batch_format="pyarrow")
-        .groupby(_PARTITION, num_partitions=min(partitions, 2 * workers))
+        .groupby(_PARTITION, num_partitions=partitions)
         .map_groups(comparing, batch_format="pyarrow")
     )
-    tables: list[Any] = list(found.iter_batches(batch_size=None, batch_format="pyarrow"))
-    return pa.concat_tables([LINK_SCHEMA.empty_table(), *(t.cast(LINK_SCHEMA) for t in tables if t.num_rows)])
+    links, new = LINK_SCHEMA.empty_table(), 0
+    batches: Iterable[Any] = found.iter_batches(batch_size=None, batch_format="pyarrow")
+    for batch in batches:
+        if batch.num_rows:
+            links, new = pa.concat_tables([links, batch.cast(LINK_SCHEMA)]), new + batch.num_rows
+        if new > UNIQUE_EVERY:
+            links, new = clusters.unique(links), 0
+    return links
 
 
 def _entries_of(batch: pa.Table, config: dict[str, Any], gate: str, partitions: int) -> pa.Table:

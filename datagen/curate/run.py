@@ -12,7 +12,7 @@ from datagen.curate.collisions import STREAM_OF, collide, stored
 from datagen.curate.config import CurateConfig
 from datagen.curate.evaluation import check_evaluations, index_uri, store_index
 from datagen.curate.shards import each_shard, workers_here
-from datagen.curate.signatures import STREAMS, _entries, read_table, scratch, signing
+from datagen.curate.signatures import STREAMS, key_count, read_table, scratch, signing
 from datagen.curate.writing import writing
 
 
@@ -97,7 +97,7 @@ def passes(config: CurateConfig, source: Manifest, workers: int) -> None:
     for gate in config.gates:
         if stream := STREAM_OF.get(gate):
             tables = (read_table(scratch(config.output, k, stream)) for k in shards)
-            collide(config, gate, len(shards), sum(map(_entries, tables)), workers)
+            collide(config, gate, len(shards), sum(map(key_count, tables)))
     pending = pending_shards(config.output)
     with Progress(sum(rows), label="curate", done=sum(rows) - sum(rows[k] for k in pending)) as progress:
         for counts in each_shard(writing, settings, pending, workers):

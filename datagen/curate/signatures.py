@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cluster import storage
-from cluster.datasets import read_shard
+from cluster.datasets import read_manifest, read_shard
 from datagen.corpus import BadImage, decode_image
 from datagen.curate.config import LENGTH, CurateConfig
 from datagen.curate.evaluation import load_index
@@ -85,24 +86,15 @@ def signing(config: dict[str, Any]) -> Work:
         # Findings are written last: where they are, all of the shard is.
         for stream in STREAMS:
             write_table(scratch(settings.output, k, stream), tables[stream])
-        return {
-            "rows": _rows_of(settings, k),
-            "entries": _entries(tables["rows"]),
-            "pictures": _entries(tables["pictures"]),
-        }
+        part = read_manifest(settings.source).shards[k].parts.get("rows")
+        return {"rows": part.rows if part else 0}
 
     return sign
 
 
-def _rows_of(config: CurateConfig, k: int) -> int:
-    from cluster.datasets import read_manifest
-
-    part = read_manifest(config.source).shards[k].parts.get("rows")
-    return part.rows if part else 0
-
-
-def _entries(table: pa.Table) -> int:
-    return int(sum(len(keys) for keys in table["keys"].to_pylist()))
+def key_count(table: pa.Table) -> int:
+    """How many keys a table of signatures holds."""
+    return int(pc.sum(pc.list_value_length(table["keys"])).as_py() or 0)
 
 
 def signatures(config: CurateConfig, index: EvalIndex | None, k: int) -> dict[str, pa.Table]:
@@ -125,8 +117,6 @@ def signatures(config: CurateConfig, index: EvalIndex | None, k: int) -> dict[st
 
 def read_rows(uri: str, k: int) -> list[Row]:
     """The accepted rows of a shard."""
-    from cluster.datasets import read_manifest
-
     if "rows" not in read_manifest(uri).shards[k].parts:
         return []
     table = read_shard(uri, k, columns=["id", "round", "image_ids", "conversation"])
