@@ -52,15 +52,15 @@ def label_kind(turns: tuple[Turn, ...], answer_format: Format, image_id: str, fi
     if not image_id:
         return "text"
     questions = [turn.text for turn in turns if turn.role == "user"]
+    folder = _folder(image_id)
     for kind, pattern in _CLAUSES:
         # Mixed rows repeat one task; the clause may stand in the first turn only.
         if pattern.search(questions[0]):
             # A question that OCR tokens are given for asks for a caption only where it says so.
-            folder = _folder(image_id)
             return folder if kind == "vqa" and folder in ("ocr", "chart") else kind
     if answer_format == "choice":
         return "choice"
-    if folder := _folder(image_id):
+    if folder:
         return folder
     if len(questions) > 1:
         return "conversation"

@@ -18,6 +18,7 @@ from datagen.importers.rejects import BadRow
 
 MAX_BYTES = 64 << 20
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|(?:file|https?|data|ftp|s3|gs|javascript):", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f]")
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
@@ -39,7 +40,7 @@ def clean_name(name: object) -> str:
         raise BadRow("outside_root", f"{name!r} is an absolute path")
     if ".." in re.split(r"[/\\]", name):
         raise BadRow("outside_root", f"{name!r} leads out of the root")
-    if any(ord(letter) < 32 for letter in name):
+    if _CONTROL.search(name):
         raise BadRow("malformed", f"{name!r} has control characters")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if not parts:

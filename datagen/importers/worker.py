@@ -17,10 +17,11 @@ from datagen.importers.importer import importer_of
 from datagen.importers.options import ImportOptions
 from datagen.importers.pictures import Picture, corpus_row
 from datagen.importers.rejects import BadRow, CorpusReject
+from datagen.importers.roots import Root
 from datagen.importers.work import read_context, read_work
 from datagen.records import Record, record_id
 
-# Reads in flight: an object store answers one after tens of milliseconds, a disk at once.
+# Reads in flight from an object store, which answers one after tens of milliseconds; a disk answers at once.
 READERS = 8
 # Arrow counts the bytes of one column chunk in 31 bits.
 SHARD_LIMIT = 1536 << 20
@@ -42,7 +43,10 @@ def corpus_shard(options: ImportOptions, k: int) -> dict[str, int]:
     rejects: list[CorpusReject] = []
     taken: set[str] = set()
     inputs = size = 0
-    for found, data in _read_ahead(importer.pictures(options, context, read_work(options.corpus, k))):
+    readers = 1 if options.images is None or Root(options.images).is_local else READERS
+    for found, data in _read_ahead(
+        importer.pictures(options, context, read_work(options.corpus, k)), readers
+    ):
         inputs += 1
         try:
             if isinstance(found, CorpusReject):
@@ -59,7 +63,7 @@ def corpus_shard(options: ImportOptions, k: int) -> dict[str, int]:
             rejects.append(_reject(found, error))
         else:
             taken.add(found.image_id)
-            size += rows[-1].image.__len__()
+            size += len(rows[-1].image)
         if size > SHARD_LIMIT:
             raise UserError(
                 f"the first {len(rows)} pictures of shard {k} have {size:,} bytes; a shard has to fit into memory. "
@@ -103,13 +107,17 @@ def instruction_shard(options: ImportOptions, k: int) -> dict[str, int]:
     return counts
 
 
-def _read_ahead(found: Iterable[Found]) -> Iterator[tuple[Found, Opened]]:
-    """Each picture with its bytes, or why there are none, in order; a few are read at the same time."""
-    with ThreadPoolExecutor(READERS) as pool:
+def _read_ahead(found: Iterable[Found], readers: int) -> Iterator[tuple[Found, Opened]]:
+    """Each picture with its bytes, or why there are none, in order, ``readers`` of them read at the same time."""
+    if readers == 1:
+        for item in found:
+            yield item, _open(item) if isinstance(item, Picture) else None
+        return
+    with ThreadPoolExecutor(readers) as pool:
         window: deque[tuple[Found, Future[Opened] | None]] = deque()
         for item in found:
             window.append((item, pool.submit(_open, item) if isinstance(item, Picture) else None))
-            if len(window) >= 2 * READERS:
+            if len(window) >= 2 * readers:
                 yield _finished(window.popleft())
         while window:
             yield _finished(window.popleft())

@@ -4,13 +4,15 @@
     python tests/bench/bench_import.py --rows 665000
 
 Ours: `l2t corpus llava` as it is, which reads the JSON, groups it, opens and checks every picture, and commits a corpus
-with the pictures and an instruction set with parsed conversations. `datasets`: `load_dataset("json")` and
-`to_parquet`, which copies the rows (pictures stay paths), and, as the fair counterpart of a corpus, the same with the
-pictures embedded through its `Image` feature (it stores them unopened, one copy for every row).
+with the pictures and an instruction set with parsed conversations.
 
-Each runs in a process of its own. CPU seconds are those of its whole process tree, for machines that do other things
-too. Peak memory is the largest sum of proportional set sizes over the whole process tree
-(Ray included; its object store is shared memory and counts once), sampled every 50 ms.
+`datasets`, three times: `load_dataset("json")` and `to_parquet`, which copies the rows (pictures stay paths); with the
+pictures embedded through its `Image` feature, which stores them unopened, one copy for every row; and with every
+picture opened too, as an import that must not pass on damaged ones has to. None of them parses the conversations.
+
+Each runs in a process of its own. CPU seconds are those of its process tree, for machines that do other things too.
+Peak memory is the largest sum of proportional set sizes over the process tree (Ray included; shared memory counts
+once), sampled every 50 ms.
 """
 
 from __future__ import annotations
@@ -54,6 +56,17 @@ import datasets
 rows = datasets.load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=sys.argv[3] + "/cache")
 rows = rows.map(lambda row: {"image": os.path.join(sys.argv[2], row["image"]) if row["image"] else None})
 rows.cast_column("image", datasets.Image()).to_parquet(sys.argv[3] + "/rows.parquet")
+"""
+
+
+CHECKED = """
+import os, sys
+import datasets
+rows = datasets.load_dataset("json", data_files=sys.argv[1], split="train", cache_dir=sys.argv[3] + "/cache")
+rows = rows.map(lambda row: {"image": os.path.join(sys.argv[2], row["image"]) if row["image"] else None})
+rows = rows.cast_column("image", datasets.Image())
+rows = rows.filter(lambda image: image is None or image.convert("RGB").width > 0, input_columns=["image"])
+rows.to_parquet(sys.argv[3] + "/rows.parquet")
 """
 
 
@@ -140,7 +153,7 @@ def main() -> None:
         "--images", type=int, help="distinct pictures (default: half the rows, as in mix-665k)"
     )
     parser.add_argument(
-        "--only", choices=("scan", "ours", "rows", "embedded"), help="one of the measurements"
+        "--only", choices=("scan", "ours", "rows", "embedded", "checked"), help="one of the measurements"
     )
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="l2t-bench-"))
@@ -154,6 +167,7 @@ def main() -> None:
             "ours": ("ours, whole import", OURS),
             "rows": ("datasets, rows only", THEIRS),
             "embedded": ("datasets, pictures embedded", EMBEDDED),
+            "checked": ("datasets, embedded and opened", CHECKED),
         }
         found = {}
         print(f"{'':<30}{'seconds':>9}{'rows/s':>10}{'CPU s':>8}{'peak MiB':>10}")
@@ -164,7 +178,7 @@ def main() -> None:
                     f"{label:<30}{seconds:>9.1f}{args.rows / seconds:>10.0f}{busy:>8.1f}{peak:>10.0f}",
                     flush=True,
                 )
-        for key in ("rows", "embedded"):
+        for key in ("rows", "embedded", "checked"):
             if key in found and "ours" in found:
                 speed, memory = found[key][0] / found["ours"][0], found[key][1] / found["ours"][1]
                 print(
