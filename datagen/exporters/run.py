@@ -208,6 +208,6 @@ def report(config: ExportConfig, summary: Summary) -> str:
         f"{summary.bytes / 1e6:.1f} MB",
     ]
     if left_out:
-        lines.append(f"  {left_out} rows could not be exported, listed in unexported-{config.split}.jsonl:")
+        lines.append(f"  not exported: {left_out}, listed in unexported-{config.split}.jsonl")
         lines += [f"  {rows:>8}  {reason}" for reason, rows in summary.unexported.items()]
     return "\n".join(lines)

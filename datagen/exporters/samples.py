@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from cluster.datasets import read_manifest, read_shard
 from datagen.exporters.config import ExportConfig, Unexported
@@ -99,6 +99,8 @@ def _ending(image_id: str, data: bytes) -> str:
     try:
         with Image.open(io.BytesIO(data)) as picture:
             kind = picture.format or ""
+    except UnidentifiedImageError:
+        raise NoImage(f"image {image_id}: not a picture ({len(data)} bytes of no known format)") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise NoImage(f"image {image_id}: not a picture ({error})") from error
     if kind not in ENDINGS:

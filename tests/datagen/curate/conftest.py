@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from cluster.datasets import commit_shard, freeze, plan_dataset
+from cluster.storage import join
 from datagen import corpus
 from datagen.corpus import CorpusRow
 from datagen.programs.draft import outcome
@@ -51,8 +52,8 @@ def write_set(tmp_path: Path) -> Write:
     return lambda name, pictures, records: publish(tmp_path, name, pictures, records)
 
 
-def publish(root: Path, name: str, pictures: list[list[CorpusRow]], records: list[list[Record]]) -> str:
-    images, uri = str(root / "corpora" / name), str(root / "instructions" / name)
+def publish(root: Path | str, name: str, pictures: list[list[CorpusRow]], records: list[list[Record]]) -> str:
+    images, uri = join(str(root), "corpora", name), join(str(root), "instructions", name)
     plan_dataset(images, kind="corpus", name=name, shards=len(pictures), config={})
     for k, rows in enumerate(pictures):
         commit_shard(images, k, {"rows": corpus.to_table(rows)})
