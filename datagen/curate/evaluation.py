@@ -52,11 +52,12 @@ def examples(uri: str) -> Examples:
     return Examples(name=manifest.name, texts=_texts(uri), pictures=_pictures(manifest.parents[0].uri, uri))
 
 
-def _texts(uri: str) -> Iterator[tuple[str, list[Turn]]]:
+def _texts(uri: str) -> Iterator[tuple[str, list[Turn], bool]]:
     for k, shard in enumerate(read_manifest(uri).shards):
         if "rows" in shard.parts:
-            for row in read_shard(uri, k, columns=["id", "conversation"]).to_pylist():
-                yield row["id"], [Turn(**turn) for turn in row["conversation"] or ()]
+            for row in read_shard(uri, k, columns=["id", "conversation", "image_ids"]).to_pylist():
+                turns = [Turn(**turn) for turn in row["conversation"] or ()]
+                yield row["id"], turns, bool(row["image_ids"])
 
 
 def _pictures(corpus: str, instructions: str | None) -> Iterator[tuple[str, Look]]:

@@ -167,9 +167,9 @@ def _alone(
     if config.language:
         found.append(language(row.turns, config.language))
     if index is not None:
-        results = [index.judge_text(row.turns)]
         seen = [looks[image] for image in row.image_ids if image in looks]
-        results += [index.judge_picture(look, config.picture_distance) for look in seen]
+        results = [index.judge_picture(look, config.picture_distance) for look in seen]
+        results.append(index.judge_text(row.turns, pictured=bool(seen)))
         found.append(next((r for r in results if not r.passed), results[0]))
     return [f for f in found if not f.passed]
 

@@ -4,8 +4,10 @@ Text, after PaLM (Chowdhery et al. 2022, section 8: contaminated when at least 7
 the training data), with one row as the training data: a row is dropped when it holds 70% of the 8-grams of an
 evaluation example (question and answer). Ours: n-grams that occur in more than ten examples of the evaluation set
 are phrases of its template and prove nothing (GPT-3, Brown et al. 2020, appendix C, ignores n-grams by the same
-count on the training side), and examples without a telling 8-gram, such as "Is there a dog? yes", are judged by their
-picture alone.
+count on the training side); examples without a telling 8-gram, such as "Is there a dog? yes", are judged by their
+picture alone; and where the row asks about another picture than the example, short questions are the same without being
+a leak ("What shape is the lowest object? …"), so that only examples of PICTURED_WORDS words prove anything. Of 5,177
+rows about pictures of the starter world 24% hold 70% of a question of its test split at 8 words, 5% at 13, none at 20.
 
 Pictures: `datagen.gates.image_duplicate`, distance at most ``distance``, to any picture of the evaluation corpus.
 """
@@ -27,6 +29,7 @@ NAME = "decontaminate"
 NGRAM = 8
 SHARE = 0.7
 COMMON = 10
+PICTURED_WORDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,7 @@ class EvalIndex:
         grams: sorted uint64, telling n-grams; one entry for each (n-gram, example).
         example_of: int64, same length: the example.
         gram_counts: int64 (examples,): telling n-grams of the example.
+        proves: bool (examples,): long enough to prove a leak in a row about another picture, or about none itself.
         set_of: int64 (examples,): its set.
         ids: (examples,) str.
         picture_keys: sorted uint64 bucket keys of pictures; ``picture_of`` int64 points into the next three.
@@ -48,6 +52,7 @@ class EvalIndex:
     grams: np.ndarray
     example_of: np.ndarray
     gram_counts: np.ndarray
+    proves: np.ndarray
     set_of: np.ndarray
     ids: np.ndarray
     picture_keys: np.ndarray
@@ -56,14 +61,20 @@ class EvalIndex:
     picture_ids: np.ndarray
     picture_sets: np.ndarray
 
-    def judge_text(self, turns: Iterable[Turn]) -> GateResult:
-        """Whether a conversation holds SHARE of the telling n-grams of an example."""
+    def judge_text(self, turns: Iterable[Turn], *, pictured: bool) -> GateResult:
+        """Whether a conversation holds SHARE of the telling n-grams of an example.
+
+        Args:
+            pictured: the row has pictures, none of which is known to be one of an evaluation set.
+        """
         hashes, _ = ngram_hashes([conversation_words(turns)], NGRAM)
         spans = _spans(self.grams, np.unique(hashes))
         if not len(spans):
             return GateResult(name=NAME, passed=True)
         examples, hits = np.unique(self.example_of[spans], return_counts=True)
         shares = hits / self.gram_counts[examples]
+        if pictured:
+            shares = np.where(self.proves[examples], shares, 0.0)
         best = int(np.argmax(shares))
         if shares[best] < SHARE:
             return GateResult(name=NAME, passed=True)
@@ -91,10 +102,10 @@ class EvalIndex:
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """An evaluation set to build an index from: ``texts`` are (id, turns), ``pictures`` (id, look)."""
+    """An evaluation set to build an index from: ``texts`` are (id, turns, has a picture), ``pictures`` (id, look)."""
 
     name: str
-    texts: Iterable[tuple[str, Sequence[Turn]]]
+    texts: Iterable[tuple[str, Sequence[Turn], bool]]
     pictures: Iterable[tuple[str, Look]]
 
 
@@ -103,16 +114,18 @@ def build_index(evaluations: Sequence[Examples], distance: int) -> EvalIndex:
     texts: list[list[str]] = []
     ids: list[str] = []
     set_of: list[int] = []
+    proves: list[bool] = []
     looks: list[bytes] = []
     picture_ids: list[str] = []
     picture_sets: list[int] = []
     keys: list[tuple[int, int]] = []
     for number, evaluation in enumerate(evaluations):
-        for name, turns in evaluation.texts:
+        for name, turns, pictured in evaluation.texts:
             for text in pairs(turns):
                 texts.append(text)
                 ids.append(name)
                 set_of.append(number)
+                proves.append(not pictured or len(text) >= PICTURED_WORDS)
         for name, seen in evaluation.pictures:
             keys += [(key, len(looks)) for key in image_duplicate.band_keys(seen, distance)]
             looks.append(image_duplicate.pack(seen))
@@ -125,6 +138,7 @@ def build_index(evaluations: Sequence[Examples], distance: int) -> EvalIndex:
         grams=grams,
         example_of=example_of,
         gram_counts=gram_counts,
+        proves=np.array(proves, dtype=np.bool_),
         set_of=np.array(set_of, dtype=np.int64),
         ids=np.array(ids, dtype=np.str_),
         picture_keys=np.array([k for k, _ in keys], dtype=np.uint64),

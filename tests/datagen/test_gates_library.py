@@ -212,20 +212,26 @@ def test_bands_miss_no_near_hash(phash: int, data: st.DataObject) -> None:
 QUESTION = "What is the man in the blue coat near the old harbour holding in his left hand?"
 
 
-def index_of(*texts: tuple[Turn, ...], pictures: tuple[Image.Image, ...] = ()) -> decontaminate.EvalIndex:
+def index_of(
+    *texts: tuple[Turn, ...], pictures: tuple[Image.Image, ...] = (), pictured: bool = False
+) -> decontaminate.EvalIndex:
     looks = [(f"pic-{n}", look(p)) for n, p in enumerate(pictures)]
-    named = [(f"ex-{n}", list(t)) for n, t in enumerate(texts)]
+    named = [(f"ex-{n}", list(t), pictured) for n, t in enumerate(texts)]
     return build_index([Examples(name="bench", texts=named, pictures=looks)], distance=4)
 
 
 def test_text_of_an_evaluation_set() -> None:
     index = index_of(talk(QUESTION, "an umbrella"), talk("Is there a dog?", "yes"))
-    found = index.judge_text(talk("Look closely. " + QUESTION, "An umbrella, I think."))
+    found = index.judge_text(talk("Look closely. " + QUESTION, "An umbrella, I think."), pictured=False)
     assert not found.passed and found.detail == "100% of the 8-grams of bench, example ex-0"
-    assert index.judge_text(talk("Is there a dog?", "yes")).passed, "too short to prove anything"
-    assert index.judge_text(talk("What is the man in the blue coat near the sea doing?", "fishing")).passed
+    assert index.judge_text(talk("Is there a dog?", "yes"), pictured=False).passed, (
+        "too short to prove anything"
+    )
+    assert index.judge_text(
+        talk("What is the man in the blue coat near the sea doing?", "fishing"), pictured=False
+    ).passed
     nearly = QUESTION.replace("left hand", "right hand")
-    assert index.judge_text(talk(nearly, "nothing")).passed, "8 of its 12 8-grams"
+    assert index.judge_text(talk(nearly, "nothing"), pictured=False).passed, "8 of its 12 8-grams"
 
 
 @given(
@@ -238,16 +244,29 @@ def test_share_is_that_of_counting(text: list[str], start: int, size: int) -> No
     grams = {tuple(text[i : i + 8]) for i in range(len(text) - 7)}
     seen = {tuple(row[i : i + 8]) for i in range(len(row) - 7)}
     index = index_of((Turn(role="user", text=" ".join(text[:-1])), Turn(role="assistant", text=text[-1])))
-    passed = index.judge_text([Turn(role="user", text=" ".join(row))]).passed
+    passed = index.judge_text([Turn(role="user", text=" ".join(row))], pictured=False).passed
     assert passed is (len(grams & seen) / len(grams) < decontaminate.SHARE)
 
 
 def test_phrases_of_a_template_prove_nothing() -> None:
     template = "Which of these words is printed on the sign in the upper left corner of picture number"
     index = index_of(*(talk(template, f"number{n} word{n}") for n in range(decontaminate.COMMON + 1)))
-    assert index.judge_text(talk(template, "something else")).passed
+    assert index.judge_text(talk(template, "something else"), pictured=False).passed
     few = index_of(*(talk(template, f"number{n} word{n}") for n in range(decontaminate.COMMON)))
-    assert not few.judge_text(talk(template, "number3 word3")).passed
+    assert not few.judge_text(talk(template, "number3 word3"), pictured=False).passed
+
+
+def test_a_short_question_about_another_picture_is_no_leak() -> None:
+    short, long = (
+        talk("What shape is the lowest object?", "The lowest object is a cross."),
+        talk(QUESTION, "an umbrella"),
+    )
+    longer = talk(QUESTION, "A black umbrella with a wooden handle, I think.")
+    for texts, alone, other_picture in ((short, False, True), (long, False, True), (longer, False, False)):
+        index = index_of(texts, pictured=True)
+        assert index.judge_text(texts, pictured=False).passed is alone
+        assert index.judge_text(texts, pictured=True).passed is other_picture
+        assert not index_of(texts).judge_text(texts, pictured=True).passed, "an example without a picture"
 
 
 def test_pictures_of_an_evaluation_set() -> None:
@@ -256,7 +275,7 @@ def test_pictures_of_an_evaluation_set() -> None:
     assert not found.passed and "bench, picture pic-1" in found.detail
     assert index.judge_picture(look(natural(3)), 4).passed
     assert index_of().judge_picture(look(natural(3)), 4).passed
-    assert index_of().judge_text(talk(QUESTION)).passed
+    assert index_of().judge_text(talk(QUESTION), pictured=False).passed
 
 
 # --- languages

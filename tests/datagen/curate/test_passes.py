@@ -168,17 +168,21 @@ def test_rows_of_dropped_pictures_win_no_cluster(write_set: Write) -> None:
 
 def test_evaluation_sets(write_set: Write) -> None:
     question = "What is the man in the blue coat near the old harbour holding in his left hand?"
-    bench = write_set("bench", [[image("x", photo(9))]], [[record("e1", ["x"], question, "an umbrella")]])
+    told = "He is holding a black umbrella with a wooden handle."
+    bench = write_set("bench", [[image("x", photo(9))]], [[record("e1", ["x"], question, told)]])
     rows = [
-        record("r1", ["c"], question, "An umbrella."),
+        record("r1", ["c"], question, told),
         record("r2", ["leak"]),
-        record("r3", ["c"], "Another question about something else?", "An umbrella."),
+        record("r3", ["c"], "Another question about something else?", told),
+        record("r4", [], "Hello! " + question, told),
+        record("r5", ["broken"], question, told),
     ]
-    uri = write_set("mix", [[image("c", photo(3)), image("leak", photo(9, "JPEG", 60))]], [rows])
+    pictures = [image("c", photo(3)), image("leak", photo(9, "JPEG", 60)), image("broken", b"no picture")]
+    uri = write_set("mix", [pictures], [rows])
     out = curate(config_for(uri, decontaminate=(bench,)))
     found = {i: r.gates[-1].detail for i, r in rows_of(out, "rejects").items()}
-    assert found["r1"] == "100% of the 8-grams of bench, example e1"
     assert found["r2"].startswith("shows the same as bench, picture x") and set(rows_of(out)) == {"r3"}
+    assert {found[i] for i in ("r1", "r4", "r5")} == {"100% of the 8-grams of bench, example e1"}
     images_only = curate(config_for(uri, "images", decontaminate=(read_manifest(bench).parents[0].uri,)))
     assert rows_of(images_only, "rejects").keys() == {"r2"}
 
