@@ -37,7 +37,7 @@ COMMANDS = {
     ),
     "submit": Command("cluster.jobs", "run any of these on a Ray cluster as a job"),
     "status": Command("cluster.status", "what a dataset is, how far it is, where its rows went"),
-    "view": Command("datagen.gallery", "look at instructions with their images and verdicts"),
+    "view": Command("datagen.gallery.cli", "look at instructions with their images and verdicts"),
 }
 
 EXAMPLES = """\

@@ -19,19 +19,24 @@ EXAMPLES = """examples:
 
 def main(argv: list[str]) -> int:
     """Print the state of each dataset named."""
-    parser = argparse.ArgumentParser(
+    args = parser().parse_args(argv)
+    print("\n\n".join(describe(uri, args.gpu_price) for uri in args.uri))
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="l2t status",
         description="Show what a dataset is, how far it is, and where its rows went.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("uri", nargs="+", help="a dataset: a path, file:// or s3://")
-    parser.add_argument(
+    made.add_argument("uri", nargs="+", help="a dataset: a path, file:// or s3://")
+    made.add_argument(
         "--gpu-price", type=float, metavar="PER_HOUR", help="of one GPU; shows the cost of an accepted row"
     )
-    args = parser.parse_args(argv)
-    print("\n\n".join(describe(uri, args.gpu_price) for uri in args.uri))
-    return 0
+    return made
 
 
 def describe(uri: str, gpu_price: float | None = None) -> str:

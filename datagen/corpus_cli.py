@@ -22,17 +22,22 @@ STARTER_EXAMPLES = """examples:
 
 def main(argv: list[str]) -> int:
     """Parse the command line and write the corpus; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    args = parser().parse_args(argv)
+    return _starter(args) if args.source == "starter" else importers.run(args)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="l2t corpus",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    sources = parser.add_subparsers(dest="source", required=True)
+    sources = made.add_subparsers(dest="source", required=True)
     _add_starter(sources)
     importers.add_parsers(sources)
-    args = parser.parse_args(argv)
-    return _starter(args) if args.source == "starter" else importers.run(args)
+    return made
 
 
 def _add_starter(sources: Any) -> None:

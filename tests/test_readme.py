@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -15,6 +16,9 @@ from cluster.config import load_config
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.S)
+
+
+PARSERS = ("corpus", "curate", "manner", "export", "view", "status")
 
 
 def commands() -> list[str]:
@@ -51,10 +55,9 @@ def check_l2t(name: str, arguments: list[str]) -> None:
         rest = arguments[2:] if arguments[0] == "--address" else arguments
         assert rest[0] in jobs.STAGES
         check_l2t(rest[0], rest[1:])
-    elif name == "corpus":
-        assert arguments[0] == "starter"
-        known = {"--images", "--seed", "--split", "--gold", "--name", "--out"}
-        assert {a.split("=")[0] for a in arguments if a.startswith("--")} <= known
+    elif name in PARSERS:
+        if arguments[-1] != "--help":
+            importlib.import_module(COMMANDS[name].module).parser().parse_args(arguments)
     else:
         assert name in COMMANDS and arguments, f"l2t {name} {arguments}"
 

@@ -20,7 +20,7 @@ A page shows a seeded sample in which every terminal state and every kind occurs
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the page; 0 done, 2 for bad input."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     try:
         return _write(args)
     except UserError as error:
@@ -28,25 +28,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="l2t view",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("datasets", nargs="+", help="URIs of published instruction sets or corpora")
-    parser.add_argument("--out", default="gallery.html", help="file or URI of the page (gallery.html)")
-    parser.add_argument("--images", type=int, default=24, help="images shown of each data set (24)")
-    parser.add_argument("--all", action="store_true", help="all images, up to the size of a page")
-    parser.add_argument(
-        "--state", default="", help="only images with such rows: rejected, rejected:unverified"
-    )
-    parser.add_argument("--kind", default="", help="only images with rows of this kind")
-    parser.add_argument("--seed", type=int, default=0, help="another sample (0)")
-    parser.add_argument("--max-mb", type=float, default=20.0, help="size of the page at most (20)")
-    parser.add_argument("--corpus", help="URI of the corpus, if it is no longer where it was")
-    return parser
+    made.add_argument("datasets", nargs="+", help="URIs of published instruction sets or corpora")
+    made.add_argument("--out", default="gallery.html", help="file or URI of the page (gallery.html)")
+    made.add_argument("--images", type=int, default=24, help="images shown of each data set (24)")
+    made.add_argument("--all", action="store_true", help="all images, up to the size of a page")
+    made.add_argument("--state", default="", help="only images with such rows: rejected, rejected:unverified")
+    made.add_argument("--kind", default="", help="only images with rows of this kind")
+    made.add_argument("--seed", type=int, default=0, help="another sample (0)")
+    made.add_argument("--max-mb", type=float, default=20.0, help="size of the page at most (20)")
+    made.add_argument("--corpus", help="URI of the corpus, if it is no longer where it was")
+    return made
 
 
 def _write(args: argparse.Namespace) -> int:

@@ -32,34 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         UserError: bad input, or an engine that cannot run.
     """
-    parser = argparse.ArgumentParser(
-        prog="l2t manner",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("instructions", help="URI of a published instruction set")
-    parser.add_argument("--before", help="URI of the same set before it was rewritten")
-    parser.add_argument(
-        "--inner", metavar="MODEL", default="starter", help="the LLM whose manner is wanted (starter)"
-    )
-    parser.add_argument(
-        "--judge", metavar="MODEL", help="the LLM that compares before and after (the inner one)"
-    )
-    parser.add_argument(
-        "--rows", type=_positive, default=2000, help="answers to measure, drawn by their ids (2000)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="another seed measures other answers (0)")
-    parser.add_argument("--out", required=True, help="folder or URI of the result")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="a.b=c",
-        help="further settings (datagen/manner/config.py), as inner.max_model_len=4096 judging.max_tokens=64",
-    )
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
 
     from cluster.config import load_config
     from datagen.config import PRESETS_DIR
@@ -73,6 +46,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = load_config(MannerConfig, PRESETS_DIR, None, args.set, defaults=given)
     print(summary(measure_manner(config, args.out), args.out))
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
+        prog="l2t manner",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("instructions", help="URI of a published instruction set")
+    made.add_argument("--before", help="URI of the same set before it was rewritten")
+    made.add_argument(
+        "--inner", metavar="MODEL", default="starter", help="the LLM whose manner is wanted (starter)"
+    )
+    made.add_argument(
+        "--judge", metavar="MODEL", help="the LLM that compares before and after (the inner one)"
+    )
+    made.add_argument(
+        "--rows", type=_positive, default=2000, help="answers to measure, drawn by their ids (2000)"
+    )
+    made.add_argument("--seed", type=int, default=0, help="another seed measures other answers (0)")
+    made.add_argument("--out", required=True, help="folder or URI of the result")
+    made.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="a.b=c",
+        help="further settings (datagen/manner/config.py), as inner.max_model_len=4096 judging.max_tokens=64",
+    )
+    return made
 
 
 def _positive(text: str) -> int:
