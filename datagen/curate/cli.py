@@ -50,6 +50,8 @@ def main(argv: list[str]) -> int:
     ):
         if value is not None and not low <= value <= high:
             raise UserError(f"{option} {value}: out of range, {low} to {high}")
+    if args.workers is not None and args.workers < 1:
+        raise UserError(f"--workers {args.workers}: at least one")
     config = CurateConfig(
         source=args.instructions,
         corpus=args.corpus or _corpus_of(args.instructions, read_manifest(args.instructions).parents),
@@ -86,7 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add(
         "--decontaminate", nargs="+", default=[], metavar="URI",
-        help="rows that hold 70%% of the 8-grams of an example of these evaluation sets, or one of their pictures",
+        help="rows that hold 70%% of the 8-grams of an example of these evaluation sets, or one of their pictures; "
+        "of examples about another picture than the row only those of 20 words count",
     )  # fmt: skip
     add(
         "--picture-distance", type=int, default=PICTURE, metavar="BITS", help="for their pictures (default 4)"

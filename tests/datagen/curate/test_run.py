@@ -71,6 +71,7 @@ def test_a_stopped_run_continues(mix: str) -> None:
         (["--near-duplicate", "1.5"], "--near-duplicate 1.5: out of range"),
         (["--image-duplicate", "40"], "--image-duplicate 40: out of range"),
         (["--language", "english"], "--language english: not known"),
+        (["--length", "--workers", "0"], "--workers 0: at least one"),
         (["--length", "9"], "--length 9: give least and most"),
         (["--length", "--keep", "lenght"], "--keep lenght: no such gate; there are length"),
         (["--decontaminate", "nowhere"], "nowhere is not a published dataset"),
