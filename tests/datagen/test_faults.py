@@ -25,9 +25,13 @@ import psutil
 import pytest
 from PIL import Image
 
+from cluster import storage
 from cluster.datasets import iter_tables, pending_shards, read_manifest
+from cluster.live import read_live
 from datagen.corpus import CorpusRow
 from datagen.records import Record, from_table
+from tests.cluster import s3_servers
+from tests.cluster.conftest import enter
 from tests.datagen.conftest import png, row
 from tests.datagen.test_pipeline import DRAFTS, command, environment, expected_ids
 
@@ -134,6 +138,22 @@ def test_arms_are_data_sets_of_their_own(tmp_path: Path, address: str, write_cor
     alone = served(address, corpus, str(tmp_path / "alone"), "gates=[]")
     assert str(tmp_path / "alone") in alone.stdout
     assert records_of(str(tmp_path / "alone")) == records_of(str(tmp_path / "out/judged")), "as if run alone"
+
+
+def test_on_object_storage_as_on_disk(
+    tmp_path: Path, address: str, write_corpus: WriteCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Corpus, arms, live state and books on an S3 store: the same records as on disk."""
+    corpus = write_corpus([[row(k * 3 + i) for i in range(3)] for k in range(2)])
+    served(address, corpus, str(tmp_path / "local"), "gates=[]")
+    with s3_servers.moto() as server:
+        bucket = enter(server, "datagen", monkeypatch)
+        storage.upload_dir(Path(corpus), f"{bucket}/corpora/c")
+        served(address, f"{bucket}/corpora/c", f"{bucket}/instructions/x", "gates=[]")
+        assert records_of(f"{bucket}/instructions/x") == records_of(str(tmp_path / "local"))
+        live = read_live(f"{bucket}/instructions/x")
+        assert live is not None and live.inputs_done == 6 and sum(live.counts.values()) == 12
+        assert live.calls > 0 and live.tokens_prompt == 3 * live.calls
 
 
 def family(driver: int) -> dict[str, list[int]]:
