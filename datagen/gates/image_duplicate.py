@@ -35,11 +35,11 @@ _DCT = 2 * np.cos(np.pi * (2 * _K[None, :] + 1) * _K[:, None] / (2 * _SIDE))[:_L
 @dataclass(frozen=True, kw_only=True)
 class Look:
     """A picture as far as it is compared: ``phash`` is None for one without detail; ``tint`` are the mean colours of
-    8×8 cells, 192 bytes; ``content`` 64 bits that name the pixels."""
+    8×8 cells, 192 bytes; ``content`` 64 bits that name its pixels."""
 
     phash: int | None
     tint: bytes
-    content: int
+    content: int = 0
 
 
 def look(picture: Image.Image) -> Look:
@@ -48,12 +48,11 @@ def look(picture: Image.Image) -> Look:
     # Rounded, because in plain pictures many coefficients are zero and their noise would decide about the median.
     low = np.round(_DCT @ grey @ _DCT.T, 6)
     tint = picture.resize((_GRID, _GRID), Image.Resampling.BOX).tobytes()
-    digest = hashlib.blake2b(picture.tobytes() + repr(picture.size).encode(), digest_size=8).digest()
-    content = int.from_bytes(digest, "little")
     if grey.std() < _FLAT:
-        return Look(phash=None, tint=tint, content=content)
+        digest = hashlib.blake2b(picture.tobytes() + repr(picture.size).encode(), digest_size=8).digest()
+        return Look(phash=None, tint=tint, content=int.from_bytes(digest, "little"))
     bits = (low > np.median(low)).ravel()
-    return Look(phash=int.from_bytes(np.packbits(bits).tobytes(), "big"), tint=tint, content=content)
+    return Look(phash=int.from_bytes(np.packbits(bits).tobytes(), "big"), tint=tint)
 
 
 def band_keys(seen: Look, distance: int) -> list[int]:
