@@ -26,7 +26,7 @@ NEAR, PICTURE, LENGTH = 0.8, 4, "1-300"
 
 def main(argv: list[str]) -> int:
     """Parse the command line, curate, print counts by gate; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
 
     from cluster.datasets import read_manifest
     from datagen.curate.config import GATES, CurateConfig
@@ -65,14 +65,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="l2t curate",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("instructions", help="URI of a published instruction set")
     add("--out", required=True, help="URI of the instruction set to write")
     add("--corpus", help="URI of its images, if they are no longer where the data set says")
@@ -110,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         help="shards in work at once (default: the cores of this machine, or of the cluster)",
     )
-    return parser
+    return made
 
 
 def _gates(option: str, names: str | None, known: tuple[str, ...]) -> tuple[str, ...]:

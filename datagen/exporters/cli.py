@@ -24,7 +24,7 @@ LAYOUTS = ("llava", "huggingface", "webdataset")
 
 def main(argv: list[str]) -> int:
     """Parse the command line, export, say what was written; returns the exit code."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: at least one")
 
@@ -48,14 +48,15 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="l2t export",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add = parser.add_argument
+    add = made.add_argument
     add("layout", choices=LAYOUTS, help="the format")
     add("instructions", help="URI of a published instruction set")
     add("--out", required=True, help="folder or URI to write to")
@@ -73,4 +74,4 @@ def _parser() -> argparse.ArgumentParser:
     add("--license", default="unknown", help="for the data set card, as cc-by-4.0 (default unknown)")
     add("--part-mb", type=int, default=256, help="about the size of a file, in MB (default 256)")
     add("--workers", type=int, default=1, help="files in work at once, on Ray when more than one (default 1)")
-    return parser
+    return made
