@@ -23,7 +23,7 @@ class Live(Config):
     tokens_prompt: int = 0
     tokens_cached: int = 0
     tokens_completion: int = 0
-    engine_running: float = Field(default=0, description="calls in work over all engines")
+    engine_running: int = Field(default=0, description="calls in work over all engines, at their last word")
     engine_slots: int = 0
     engine_deaths: int = 0
     quarantined: int = Field(default=0, description="rows that killed engines")

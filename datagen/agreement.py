@@ -5,6 +5,7 @@ Exact enough to compare a model's own answers with each other; not a scorer of b
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 from datagen.gates.preserve import NUMBERS, differing_facts
@@ -12,6 +13,18 @@ from datagen.parsing import normalise
 
 SHORT_WORDS = 3
 MIN_F1 = 0.8
+
+
+def agrees(said: str, answer: str, options: tuple[str, ...] = ()) -> bool:
+    """Whether a text that a model said agrees with the answer of a record; of a multiple choice (whose answer is a
+    letter) it must name the letter or say the option."""
+    if not options:
+        return agree(said, answer)
+    # Not the article that begins "A dog".
+    named = re.match(r"\W*([A-H])\b(?!\s+\w)", said)
+    if named:
+        return named[1] == answer
+    return agree(said, options["ABCDEFGH".index(answer)])
 
 
 def agree(one: str, other: str) -> bool:

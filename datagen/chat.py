@@ -4,6 +4,7 @@ kept.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,8 +14,50 @@ from datagen.records import Turn
 
 # Shorter special tokens (some tokenizers declare "!" as padding) are too common in texts to be meant as markers.
 MIN_MARKER = 3
+_ROLE = re.compile(r"\S+:(?=\s|$)|\[/?\w+\]|<[|/]?\w+[|/]?>")
+# What servers' templates use, whichever it is: theirs cannot be looked at from here.
+COMMON_MARKERS = (
+    *(
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|endoftext|>",
+        "<|eot_id|>",
+        "<|start_header_id|>",
+        "<|end_header_id|>",
+    ),
+    *(
+        "<|user|>",
+        "<|assistant|>",
+        "<|system|>",
+        "<|end|>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<bos>",
+        "<eos>",
+    ),
+    *(
+        "[INST]",
+        "[/INST]",
+        "[IMG]",
+        "<s>",
+        "</s>",
+        "<image>",
+        "<|image_pad|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+    ),
+    *("USER:", "ASSISTANT:", "### Human:", "### Assistant:"),
+)
 # Stands for the user's text while a template is being examined; no tokenizer or template treats it specially.
 _MARK = "0SENTINEL0"
+
+
+def without_markers(text: str, markers: Sequence[str]) -> str:
+    """The text with a space before the last character of every marker in it."""
+    while found := [marker for marker in markers if marker in text]:
+        for marker in found:
+            text = text.replace(marker, f"{marker[:-1]} {marker[-1]}")
+    return text
 
 
 @dataclass(frozen=True)
@@ -27,6 +70,7 @@ class ChatTemplate:
     placeholder: str = "<image>"
     parts: bool = True
     markers: tuple[str, ...] = ()
+    system: bool = True
 
     @classmethod
     def load(cls, model: str, placeholder: str = "<image>") -> ChatTemplate:
@@ -53,6 +97,7 @@ class ChatTemplate:
         for parts in (True, False):
             template = cls(tokenizer=tokenizer, placeholder=placeholder, parts=parts)
             if template._works():
+                template = replace(template, system=template._takes_system())
                 return replace(template, markers=template._find_markers())
         raise UserError(
             f"{model}: its chat template does not render a user's question; check chat_template.jinja"
@@ -108,14 +153,11 @@ class ChatTemplate:
 
         Otherwise a row could end its turn, speak as the assistant, or claim an image that is not there.
         """
-        while found := [m for m in self.markers if m in text]:
-            for marker in found:
-                text = text.replace(marker, f"{marker[:-1]} {marker[-1]}")
-        return text
+        return without_markers(text, self.markers)
 
     def _find_markers(self) -> tuple[str, ...]:
-        """Special tokens, and the words between turns that announce a speaker (those that end in a colon; bare words
-        such as ``assistant`` mean nothing without the special tokens around them)."""
+        """Special tokens, and the words between turns that announce a speaker: those that end in a colon and those in
+        brackets (``[INST]``, ``<|user|>``). Bare words such as ``assistant`` mean nothing without them."""
         special = {str(token) for token in self.tokenizer.all_special_tokens} | {self.placeholder}
         added = self.tokenizer.added_tokens_decoder.values()
         special |= {str(token) for token in added if token.special}
@@ -127,10 +169,12 @@ class ChatTemplate:
         between = " ".join(self._apply(turns, False).split(_MARK))
         for token in special:
             between = between.replace(token, " ")
-        roles = {word for word in between.split() if word.endswith(":")}
+        roles = set(_ROLE.findall(between))
         return tuple(sorted(m for m in special | roles if len(m) >= MIN_MARKER))
 
     def _apply(self, turns: Sequence[Turn], has_image: bool, prompt: bool = True) -> str:
+        if not self.system:
+            turns = _fold_system(turns)
         first_user = next((i for i, t in enumerate(turns) if t.role == "user"), -1)
         messages = [
             {
@@ -146,6 +190,15 @@ class ChatTemplate:
             return [*([{"type": "image"}] if image else []), {"type": "text", "text": text}]
         return f"{self.placeholder}\n{text}" if image else text
 
+    def _takes_system(self) -> bool:
+        from jinja2 import TemplateError
+
+        try:
+            said = self._apply([Turn(role="system", text=_MARK), Turn(role="user", text="?")], False)
+        except TemplateError:
+            return False  # Gemma's and older Mistral templates refuse system turns
+        return _MARK in said
+
     def _works(self) -> bool:
         from jinja2 import TemplateError
 
@@ -155,3 +208,12 @@ class ChatTemplate:
         except (TemplateError, TypeError, AttributeError):
             return False  # written for the other kind of content
         return _MARK in plain and "'type'" not in pictured and pictured.index(_MARK) > plain.index(_MARK)
+
+
+def _fold_system(turns: Sequence[Turn]) -> list[Turn]:
+    """System text in front of the first user's, for templates that know no system turn."""
+    said = "\n".join(t.text for t in turns if t.role == "system")
+    rest = [t for t in turns if t.role != "system"]
+    if said and rest:
+        rest[0] = Turn(role=rest[0].role, text=f"{said}\n\n{rest[0].text}")
+    return rest

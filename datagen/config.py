@@ -4,6 +4,7 @@ run's identity; the rest only decides how fast.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,8 @@ from pydantic import Field, field_validator, model_validator
 from cluster.config import Config
 from cluster.errors import did_you_mean
 from cluster.storage import join
+from datagen.annotations import holds
+from datagen.corpus import CorpusRow
 from datagen.engine import EngineConfig
 from datagen.gates import NAMES
 from datagen.records import Sampling
@@ -45,6 +48,8 @@ ARM_SETTINGS = (
     "rewrite",
     "evolve",
 )
+
+NO_ROW = CorpusRow(image_id="", image=b"", width=0, height=0, sha256="")
 
 
 class StepSampling(Config):
@@ -221,7 +226,7 @@ class DatagenConfig(Config):
         default=3, ge=1, description="shards in work at once per actor, so the batch never drains"
     )
     rows_in_flight: int | None = Field(
-        default=None, description="images in work at once per actor; None: two batches full of drafts"
+        default=None, ge=1, description="images in work at once per actor; None: two batches full of drafts"
     )
     cpus_per_actor: float = 1.0
     gpus_per_actor: float | None = Field(
@@ -253,7 +258,29 @@ class DatagenConfig(Config):
         if (self.program in ("align", "evolve")) != (self.instructions is not None):
             needs = "needs" if self.instructions is None else "takes no"
             raise ValueError(f"program {self.program} {needs} instructions=<URI of an instruction set>")
+        for kind, needs in self.needs.items():
+            try:
+                holds(needs, NO_ROW)
+            except ValueError as error:
+                raise ValueError(f"needs of {kind!r}: {error}") from error
+        if self.program == "bootstrap" and self.pairs_per_call > 1:
+            raise ValueError(
+                "pairs_per_call is for synthesize; the bootstrapping model writes one instruction a call"
+            )
+        if not (self.evolve.interaction or self.evolve.reasoning or self.evolve.perception):
+            raise ValueError("evolve: one of the directions needs a weight above 0")
+        if self.consistency.low > self.consistency.high:
+            raise ValueError("consistency: low is above high, so no draft could pass")
+        if self.engines.generator.backend == "openai" and (
+            self.program == "bootstrap" or self.blind.method == "likelihood"
+        ):
+            raise ValueError(
+                "bootstrapping and blind=likelihood need raw prompts and log likelihoods, which a chat server does not "
+                "give: use backend vllm for the generator"
+            )
         for name in self.arms:
+            if not re.fullmatch(r"[\w-]+", name):
+                raise ValueError(f"arm {name!r}: a name of letters, digits, - and _ (it becomes a folder)")
             self.arm(name)
         return self
 

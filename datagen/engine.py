@@ -43,6 +43,7 @@ class Score:
 
     tokens: int
     logprob: float
+    tokens_prompt: int = 0
 
 
 class RequestError(ValueError):
@@ -77,7 +78,7 @@ class EngineConfig(Config):
     load_format: str = "auto"
     image_placeholder: str = Field(default="<image>", description="for chat templates that take plain text")
     timeout_s: float = Field(
-        default=600.0, gt=0, description="one call, waiting included; a call that takes longer fails its row"
+        default=600.0, gt=0, description="a call that takes longer once the engine has it fails its row"
     )
     base_url: str = Field(default="", description="openai: address of the server, ending in /v1")
     api_key_env: str = Field(
@@ -221,7 +222,8 @@ class VLLMEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        before, said = self._template.encode(prompt), self._template.encode(continuation)
+        before = self._template.encode(prompt)
+        said = self._template.encode(self._template.harmless(continuation))
         if not said:
             raise RequestError("nothing to score: the continuation is empty")
         final = await self._generate(
@@ -236,6 +238,7 @@ class VLLMEngine:
         return Score(
             tokens=len(said),
             logprob=sum(entry[token].logprob for entry, token in zip(entries, said, strict=True)),
+            tokens_prompt=len(final.prompt_token_ids or ()),
         )
 
     def _request(self, tokens: list[int], image: Image | None, image_id: str | None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.errors import UserError
+from datagen.chat import COMMON_MARKERS, without_markers
 from datagen.engine import Completion, EngineConfig, EngineDead, RequestError, Score
 from datagen.records import Sampling, Turn
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 PAUSE_S = 1.0
+MAX_PAUSE_S = 30.0
 
 
 class OpenAIEngine:
@@ -35,6 +37,8 @@ class OpenAIEngine:
         self._client = httpx.AsyncClient(
             base_url=config.base_url,
             timeout=config.timeout_s,
+            # httpx would hold back what is beyond 100.
+            limits=httpx.Limits(max_connections=config.max_num_seqs),
             headers={"Authorization": f"Bearer {key}"} if key else {},
         )
         self._admission = asyncio.Semaphore(config.max_num_seqs)
@@ -49,7 +53,8 @@ class OpenAIEngine:
             )
         messages: list[dict[str, Any]] = []
         for turn in turns:
-            content: list[dict[str, Any]] = [{"type": "text", "text": turn.text}]
+            text = without_markers(turn.text, COMMON_MARKERS)
+            content: list[dict[str, Any]] = [{"type": "text", "text": text}]
             if has_image and turn.role == "user" and all(m["role"] != "user" for m in messages):
                 content.insert(0, {"type": "image_url", "image_url": {"url": ""}})
             messages.append({"role": turn.role, "content": content})
@@ -76,9 +81,6 @@ class OpenAIEngine:
         EngineDead.
         """
         messages = json.loads(prompt)
-        if image is not None:
-            for part in (p for m in messages for p in m["content"] if p["type"] == "image_url"):
-                part["image_url"]["url"] = _data_url(image)
         body: dict[str, Any] = {
             "model": self.config.model,
             "messages": messages,
@@ -99,7 +101,16 @@ class OpenAIEngine:
         async with self._admission:
             self.running += 1
             try:
-                return _read(await self._post(body))
+                if image is not None:
+                    # Encoded for calls in work only, and not on the event loop: it takes a second for a large photo.
+                    url = await asyncio.to_thread(_data_url, image)
+                    for part in (p for m in messages for p in m["content"] if p["type"] == "image_url"):
+                        part["image_url"]["url"] = url
+                # httpx's own limit is one of every read: a server that drips would never reach it.
+                async with asyncio.timeout(self.config.timeout_s):
+                    return _read(await self._post(body))
+            except TimeoutError as error:
+                raise RequestError(f"no answer within {self.config.timeout_s:g} s") from error
             finally:
                 self.running -= 1
 
@@ -112,10 +123,10 @@ class OpenAIEngine:
     async def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         import httpx
 
-        problem = ""
-        for attempt in range(self.config.retries):
+        attempt, pause, problem = 0, PAUSE_S, ""
+        while attempt < self.config.retries:
             await self._turn()
-            pause = PAUSE_S * 2**attempt
+            asked = ""
             try:
                 response = await self._client.post("chat/completions", json=body)
             except httpx.ReadTimeout as error:
@@ -125,15 +136,25 @@ class OpenAIEngine:
                 problem = f"{type(error).__name__}: {error}"
             else:
                 if response.status_code == 200:
-                    return dict(response.json())
-                problem = f"HTTP {response.status_code}: {response.text[:300]}"
+                    return _json(response.text)
+                problem, asked = (
+                    f"HTTP {response.status_code}: {response.text[:300]}",
+                    response.headers.get("retry-after", ""),
+                )
+                if response.status_code in (401, 403, 404):
+                    raise UserError(
+                        f"{self._client.base_url.host}: {problem}. Check the model's name and the variable "
+                        f"{self.config.api_key_env}, which every worker needs"
+                    )
                 if response.status_code != 429 and response.status_code < 500:
                     raise RequestError(problem)
-                asked = response.headers.get("retry-after", "")
-                pause = max(pause, float(asked)) if asked.isdigit() else pause
-            await asyncio.sleep(pause)
+                # Too many requests is no sign of death: that is waited out, up to the call's time limit.
+                attempt -= response.status_code == 429
+            attempt += 1
+            await asyncio.sleep(max(pause, float(asked) if asked.isdigit() else 0.0))
+            pause = min(2 * pause, MAX_PAUSE_S)
         raise EngineDead(
-            f"{self.config.base_url} did not answer {self.config.retries} times; last: {problem}"
+            f"{self._client.base_url.host} did not answer {self.config.retries} times; last: {problem}"
         )
 
     async def _turn(self) -> None:
@@ -155,18 +176,28 @@ def _data_url(image: Image) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def _json(text: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(text)
+    except ValueError as error:
+        raise RequestError(f"the server's answer is not JSON: {text[:300]}") from error
+    if not isinstance(answer, dict):
+        raise RequestError(f"the server's answer is not a chat completion: {text[:300]}")
+    return answer
+
+
 def _read(answer: dict[str, Any]) -> Completion:
     try:
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         text = choice["message"].get("content") or ""
-    except (KeyError, IndexError, TypeError) as error:
+        listed = ((choice.get("logprobs") or {}).get("content")) or []
+        return Completion(
+            text=text,
+            tokens_prompt=usage.get("prompt_tokens") or 0,
+            tokens_cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
+            tokens_completion=usage.get("completion_tokens") or 0,
+            finish_reason=choice.get("finish_reason") or "stop",
+            cumulative_logprob=sum(t["logprob"] for t in listed) if listed else None,
+        )
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise RequestError(f"the server's answer is not a chat completion: {str(answer)[:300]}") from error
-    listed = ((choice.get("logprobs") or {}).get("content")) or []
-    return Completion(
-        text=text,
-        tokens_prompt=usage.get("prompt_tokens") or 0,
-        tokens_cached=(usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0,
-        tokens_completion=usage.get("completion_tokens") or 0,
-        finish_reason=choice.get("finish_reason") or "stop",
-        cumulative_logprob=sum(t["logprob"] for t in listed) if listed else None,
-    )

@@ -39,5 +39,5 @@ def _count(corpus: str, batch: dict[str, Any]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for shard in batch["shard"]:
         objects = read_shard(corpus, int(shard), columns=["objects"]).column("objects").to_pylist()
-        counts.update(name for of in objects for name in {o["name"] for o in of or ()})
+        counts.update(name for of in objects for name in {o["name"] for o in of or () if o and o["name"]})
     return {"name": list(counts), "images": list(counts.values())}

@@ -2,23 +2,34 @@
 
 A row that kills engines is found by bisection. After ``deaths_allowed`` deaths at a shard its suspects (rows in work
 at every one of them) are tried alone, half by half: a death blames the half, survival clears it. A row that dies alone
-is quarantined; the job goes on without it.
+is quarantined once the engine has survived other rows since the search began; where it survives none, nothing is wrong
+with the rows and the run stops.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+
+CONTROLS = 3
+# A worker reports whenever a row ends; one that has said nothing for so long is gone or idle.
+SILENT_S = 120.0
 
 
 @dataclass
 class ShardLedger:
-    """One shard's history. ``suspects`` None: any row."""
+    """One shard's history. ``suspects`` None: any row. ``condemned`` has died alone and waits for a control."""
 
+    rows: int = 0
     begun: bool = False
     deaths: int = 0
     suspects: set[int] | None = None
     probing: set[int] | None = None
+    survived: bool = False
+    condemned: int | None = None
+    controls: list[int] = field(default_factory=list)
+    outage: bool = False
     quarantined: set[int] = field(default_factory=set)
 
 
@@ -38,36 +49,46 @@ class Ledger:
     def __init__(self, deaths_allowed: int, quarantine_limit: int) -> None:
         self.deaths_allowed, self.quarantine_limit = deaths_allowed, quarantine_limit
         self.totals: Counter[str] = Counter()
-        self.engines: dict[str, tuple[float, int]] = {}
+        self.rows: dict[int, Counter[str]] = {}
+        self.engines: dict[str, tuple[float, int, float]] = {}
         self.shards: dict[int, ShardLedger] = {}
 
     def begin(self, shard: int, rows: int) -> Orders:
         """A worker takes a shard of ``rows`` rows. One that was begun before and neither finished nor reported died
         with its whole process: then nothing is known but which shards it had."""
         entry = self.shards.setdefault(shard, ShardLedger())
+        self.rows[shard] = Counter()  # what was counted of it is done again
         if entry.begun:
             self._death(entry, None)
-        entry.begun = True
-        if entry.suspects is None and entry.deaths >= self.deaths_allowed:
-            entry.suspects = set(range(rows)) - entry.quarantined
+        entry.begun, entry.rows = True, rows
+        if entry.suspects is None and entry.condemned is None and entry.deaths >= self.deaths_allowed:
+            entry.suspects, entry.survived = set(range(rows)) - entry.quarantined, False
         return self._orders(shard, entry)
 
-    def died(self, in_work: dict[int, list[int]]) -> None:
-        """An engine died while these rows (by shard) were in work."""
+    def died(self, worker: str, in_work: dict[int, list[int]]) -> None:
+        """A worker lost its engine while these rows were in work, by shard, for all shards it had begun: one that had
+        none in work is not charged with anything."""
         self.totals["engine_deaths"] += 1
+        self.engines.pop(worker, None)
         for shard, rows in in_work.items():
             entry = self.shards.setdefault(shard, ShardLedger())
-            self._death(entry, set(rows))
             entry.begun = False
+            if rows:
+                self._death(entry, set(rows))
 
     def survived(self, shard: int) -> Orders:
         """The rows tried alone did the engine no harm."""
         entry = self.shards[shard]
-        assert entry.suspects is not None and entry.probing is not None
-        entry.suspects -= entry.probing
+        assert entry.probing is not None
+        if entry.condemned is not None:
+            self._quarantine(entry, entry.condemned)
+        else:
+            assert entry.suspects is not None
+            entry.suspects -= entry.probing
+            entry.survived = True
+            if not entry.suspects:
+                entry.suspects, entry.deaths = None, 0  # the deaths had another cause
         entry.probing = None
-        if not entry.suspects:
-            entry.suspects, entry.deaths = None, 0  # the deaths had another cause
         return self._orders(shard, entry)
 
     def finish(self, shard: int) -> None:
@@ -76,39 +97,57 @@ class Ledger:
 
     def _death(self, entry: ShardLedger, rows: set[int] | None) -> None:
         entry.deaths += 1
-        if entry.probing is not None:
-            entry.suspects, entry.probing = entry.probing, None
-            if len(entry.suspects) == 1:
-                entry.quarantined |= entry.suspects
-                self.totals["quarantined"] += 1
-                # Another such row is then searched for from the beginning.
-                entry.suspects, entry.deaths = None, 0
-        elif rows:
-            # Two rows that each kill are never both in every death: then the last death counts.
-            entry.suspects = ((entry.suspects or rows) & rows) or rows
+        probed, entry.probing = entry.probing, None
+        if probed is None:
+            if rows:
+                # Two rows that each kill are never both in every death: then the last death counts.
+                entry.suspects = ((entry.suspects or rows) & rows) or rows
+        elif entry.condemned is not None:
+            entry.outage = not entry.controls  # the engine did not survive any other row either
+        elif len(probed) > 1:
+            entry.suspects = probed
+        elif entry.survived or entry.rows == 1:
+            self._quarantine(entry, *probed)
+        else:
+            (entry.condemned,) = probed
+            others = [r for r in range(entry.rows) if r not in (entry.condemned, *entry.quarantined)]
+            step = max(1, len(others) // CONTROLS)
+            entry.controls = others[step // 2 :: step][:CONTROLS]
+            entry.outage = not others
+
+    def _quarantine(self, entry: ShardLedger, row: int) -> None:
+        entry.quarantined.add(row)
+        self.totals["quarantined"] += 1
+        # Another such row is then searched for from the beginning.
+        entry.condemned, entry.suspects, entry.deaths = None, None, 0
 
     def _orders(self, shard: int, entry: ShardLedger) -> Orders:
-        if len(entry.quarantined) > self.quarantine_limit:
+        if entry.outage or len(entry.quarantined) > self.quarantine_limit:
             return Orders(
-                stop=f"shard {shard}: {len(entry.quarantined)} rows have killed the engine, so it is hardly the rows. "
+                stop=f"shard {shard}: the engine dies whatever row it is given, so it is hardly the rows. "
                 "Look for the engine's own message above; a smaller max_num_seqs or max_model_len helps against too "
                 "little memory. What is finished is kept: run the command again to continue."
             )
-        if entry.suspects and entry.deaths >= self.deaths_allowed:
+        if entry.condemned is not None:
+            entry.probing = {entry.controls.pop()}
+        elif entry.suspects and entry.deaths >= self.deaths_allowed:
             several = sorted(entry.suspects)
             entry.probing = set(several[: max(1, len(several) // 2)])
-            return Orders(probe=frozenset(entry.probing), quarantined=frozenset(entry.quarantined))
-        return Orders(quarantined=frozenset(entry.quarantined))
+        return Orders(probe=frozenset(entry.probing or ()), quarantined=frozenset(entry.quarantined))
 
-    def add(self, counts: dict[str, int]) -> None:
-        """More of anything that is counted."""
-        self.totals.update(counts)
+    def add(
+        self, worker: str, calls: dict[str, int], rows: dict[int, dict[str, int]], load: tuple[int, int]
+    ) -> None:
+        """More calls and tokens, more rows and states by shard, and a worker's calls in work of its slots."""
+        self.totals.update(calls)
+        for shard, counts in rows.items():
+            self.rows.setdefault(shard, Counter()).update(counts)
+        self.engines[worker] = (*load, time.monotonic())
 
-    def occupancy(self, worker: str, running: float, slots: int) -> None:
-        """Calls a worker's engines had in work on average since its last word, of as many slots."""
-        self.engines[worker] = (running, slots)
-
-    def read(self) -> tuple[dict[str, int], float, int]:
-        """All counts so far; calls in work and slots over all engines."""
-        running = sum(r for r, _ in self.engines.values())
-        return dict(self.totals), running, sum(slots for _, slots in self.engines.values())
+    def read(self) -> tuple[dict[str, int], int, int, int]:
+        """All counts so far; calls in work, slots and workers heard of lately."""
+        counts = self.totals.copy()
+        for of in self.rows.values():
+            counts.update(of)
+        lately = [e for e in self.engines.values() if time.monotonic() - e[2] < SILENT_S]
+        return dict(counts), sum(int(e[0]) for e in lately), sum(e[1] for e in lately), len(lately)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 
 class Metrics:
@@ -20,9 +20,9 @@ class Metrics:
         self._slots = Gauge("l2t_engine_slots", "calls that fit a batch", tags)
         self._dataset = {"dataset": dataset}
 
-    def add(self, counts: Mapping[str, int], running: int, slots: int) -> None:
+    def add(self, several: Iterable[Mapping[str, int]], running: int, slots: int) -> None:
         """Counts since the last time, keyed as the worker reports them (``state/<arm>/<state>``, ``tokens_<kind>``)."""
-        for key, number in counts.items():
+        for key, number in (item for counts in several for item in counts.items()):
             if number <= 0:
                 continue
             if key == "calls":

@@ -23,7 +23,10 @@ _START = re.compile(_QUESTION, re.IGNORECASE)
 _NEXT = re.compile(
     rf"\s*(?:{_QUESTION}|\n\s*\**(?:knowledge|topic|explanation)[\w ]*\**\s*:).*", re.IGNORECASE | re.DOTALL
 )
-_VERDICT = re.compile(r"(?:verdict|(?:judge?ment\s+)?result|judge?ment)\W{1,6}(yes|no)\b", re.IGNORECASE)
+_VERDICT = re.compile(
+    r"(?:verdict|(?:judge?ment\s+)?result|judge?ment)\W{1,6}(yes|no)\b(?!\s*(?:or|/)\s*(?:yes|no)\b)",
+    re.IGNORECASE,
+)
 _EVIDENCE = re.compile(r"(?:judge?ment\s+)?evidence\W{0,4}\s*", re.IGNORECASE)
 _BARE = re.compile(r"\W*(yes|no)\b", re.IGNORECASE)
 _LISTED = re.compile(r"^\s*(?:[-*]|\(?[A-Ha-h\d]\s*[.):])\s*(.+?)\s*$", re.MULTILINE)

@@ -82,12 +82,25 @@ def _check_prompts(config: DatagenConfig) -> None:
             f"pairs_per_call={config.pairs_per_call}, but no prompt of set {prompts.name} asks for several: its "
             "synthesize prompts would need {count}"
         )
-    needed = ["evolve_interaction", "evolve_reasoning", "evolve_perception", "eliminate"]
-    for step in needed if config.program == "evolve" else []:
+    for step in _steps(config):
         if step not in prompts.prompts:
-            raise UserError(
-                f"prompt set {prompts.name} has no prompt {step!r}, which program evolve asks with"
-            )
+            raise UserError(f"prompt set {prompts.name} has no prompt {step!r}, which this run asks with")
+
+
+def _steps(config: DatagenConfig) -> list[str]:
+    """Prompts that a run needs beyond those that a kind of question may replace."""
+    judge = ["verify"] if config.verify and config.program != "align" else []
+    rewriting = ["rewrite", "review"] if config.rewrite.share else []
+    match config.program:
+        case "comvint":
+            forms = config.reformulate
+            own = ["complicate"] * bool(config.rounds) + ["choice"] * bool(forms.choice_share)
+            own += ["bool_yes", "bool_no"] * bool(forms.bool_share)
+        case "evolve":
+            own = [*(f"evolve_{name}" for name in ("interaction", "reasoning", "perception")), "eliminate"]
+        case _:
+            own = []
+    return own + judge + rewriting
 
 
 def _pending(config: DatagenConfig, shards: int) -> list[int]:
@@ -177,7 +190,9 @@ def generate(config: DatagenConfig, pending: list[int], images: int, revision: s
     entities = load_prompts(config.prompt_set).asks_for("entity")
     gpus = config.gpus_per_actor
     if gpus is None:
-        gpus = config.engines.generator.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0
+        here = [e for e in map(config.engines.of, ROLES) if e.backend == "vllm"]
+        needed = max((e.tensor_parallel_size for e in here), default=0)
+        gpus = needed if ray.cluster_resources().get("GPU") else 0
     actors = min(config.actors, len(pending))
     done = ray.data.from_items([{"shard": k} for k in pending], override_num_blocks=len(pending)).map_batches(
         ShardWorker,

@@ -95,7 +95,7 @@ class PromptSet(Config):
 
     def asks_for(self, field: str) -> bool:
         """Whether any prompt uses a field."""
-        return any(f"{{{field}}}" in p.template + p.system for p in self.prompts.values())
+        return any(f"{{{field}}}" in p.template for p in self.prompts.values())
 
     def plain(self, question: str) -> str:
         """A question without the format clause at its end."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,7 +16,7 @@ from cluster.errors import UserError
 from datagen import corpus
 from datagen.config import DatagenConfig
 from datagen.corpus import CorpusRow
-from datagen.engine import Engine
+from datagen.engine import Engine, EngineDead
 from datagen.programs import fail_all, run_program
 from datagen.programs.calls import Calls
 from datagen.programs.desk import Desk
@@ -46,28 +47,62 @@ class ShardInput:
 
     def rows_of_work(self) -> Iterator[tuple[dict[str, Any], tuple[Record, ...]]]:
         """(corpus row, its conversations), one by one: only rows in work are Python objects, the others stay Arrow.
-        Conversations without an image come last, each with an empty row."""
+        Conversations without an image come last, each with an empty row. A row that cannot be read, or whose id has
+        been before, comes with what is wrong under ``error``.
+
+        Raises:
+            UserError: the instructions are of another corpus.
+        """
+        names = [_text(cell) for cell in self.corpus.column("image_id")]
         by_image: dict[str, list[int]] = {}
         if self.instructions is not None:
             for i, of in enumerate(self.instructions.column("image_ids").to_pylist()):
                 if of:
                     by_image.setdefault(of[0], []).append(i)
-        names = self.corpus.column("image_id").to_pylist()
-        for position, name in enumerate(names):
-            places = by_image.pop(name, []) if isinstance(name, str) else []
-            yield self.corpus.slice(position, 1).to_pylist()[0], self._records(places)
-        if by_image:
+        if strangers := by_image.keys() - set(names):
             raise UserError(
-                f"the instructions speak of image {next(iter(by_image))!r}, which this shard of the corpus does not "
+                f"the instructions speak of image {min(strangers)!r}, which this shard of the corpus does not "
                 "hold: give the corpus that they were made from (corpus=)"
             )
+        seen: set[str] = set()
+        for position, name in enumerate(names):
+            values = self._row(position)
+            if name is None or name in seen:
+                again = f"image_id {name!r} occurs twice in this shard" if name else "image_id is not text"
+                values = {"image_id": f"{name or 'row'}#{position}", "error": values.get("error", again)}
+            seen.add(name or "")
+            yield values, self._records(by_image.pop(name, []) if name else [])
         for place in self._without_image:
             yield {}, self._records([place])
+
+    def _row(self, position: int) -> dict[str, Any]:
+        try:
+            return dict(self.corpus.slice(position, 1).to_pylist()[0])
+        except UnicodeDecodeError as error:
+            return {
+                "image_id": _text(self.corpus.column("image_id")[position]),
+                "error": f"not UTF-8: {error}",
+            }
 
     def _records(self, places: list[int]) -> tuple[Record, ...]:
         if self.instructions is None or not places:
             return ()
-        return tuple(from_row(row) for row in self.instructions.take(places).to_pylist())
+        found = [from_row(row) for row in self.instructions.take(places).to_pylist()]
+        # An id that occurs again (in a set of somebody else's making) must not become one record of two drafts.
+        ids = Counter[str]()
+        for i, record in enumerate(found):
+            ids[record.id] += 1
+            if ids[record.id] > 1:
+                found[i] = replace(record, id=f"{record.id}#{ids[record.id]}")
+        return tuple(found)
+
+
+def _text(cell: Any) -> str | None:
+    try:
+        value = cell.as_py()
+    except UnicodeDecodeError:
+        return None
+    return value if isinstance(value, str) and value else None
 
 
 @dataclass
@@ -131,6 +166,7 @@ class ShardResult:
 class RowReport:
     """A row that has ended, for progress: its records by arm, and its calls."""
 
+    shard: int
     records: Mapping[str, list[Record]]
     calls: Calls
 
@@ -196,6 +232,9 @@ class ShardRunner:
         """The subject of a row, and what is wrong with the row ("" where nothing is)."""
         if not values:
             return Subject(NO_IMAGE, records), ""
+        if "error" in values:
+            stub = CorpusRow(image_id=_name(values, index, position), image=b"", width=0, height=0, sha256="")
+            return Subject(stub, records), str(values["error"])
         try:
             return Subject(corpus.from_row(values), records), ""
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -205,12 +244,16 @@ class ShardRunner:
     async def probe(self, index: int, shard: ShardInput, positions: frozenset[int]) -> None:
         """Only the rows at ``positions``, and nothing kept of them: does the engine survive them? See `run`."""
         self.in_work[index] = set(positions)
+
+        async def one(subject: Subject, wrong: str) -> None:
+            async with self.admission:  # decoding all at once may be what kills
+                await self._arms(subject, "row" if wrong else "", wrong)
+
         try:
             async with asyncio.TaskGroup() as group:
                 for position, (values, records) in enumerate(shard.rows_of_work()):
                     if position in positions:
-                        subject, wrong = self._subject(index, position, values, records)
-                        group.create_task(self._arms(subject, "row" if wrong else "", wrong))
+                        group.create_task(one(*self._subject(index, position, values, records)))
         except BaseExceptionGroup as several:
             raise _cause(several) from several
         del self.in_work[index]
@@ -229,7 +272,9 @@ class ShardRunner:
         # Not where the engine died: `in_work` then says which rows were there.
         self.in_work[index].discard(position)
         self.progress(
-            RowReport(records={name: made for name, (_, made) in ended.items()}, calls=subject.calls)
+            RowReport(
+                shard=index, records={name: made for name, (_, made) in ended.items()}, calls=subject.calls
+            )
         )
         return ended
 
@@ -238,10 +283,18 @@ class ShardRunner:
         desks = {name: self._desk(config, subject) for name, config in self.arms.items()}
         if stage:
             made = {name: fail_all(desk, stage, why) for name, desk in desks.items()}
-        else:
+            return {name: (desk.started, made[name]) for name, desk in desks.items()}
+        try:
             async with asyncio.TaskGroup() as group:
                 tasks = {name: group.create_task(run_program(desk)) for name, desk in desks.items()}
             made = {name: task.result() for name, task in tasks.items()}
+        except BaseExceptionGroup as several:
+            cause = _cause(several)
+            if isinstance(cause, EngineDead | UserError) or not isinstance(cause, Exception):
+                raise
+            # A bulkhead: what nobody foresaw about one row must not end a run of millions. It is loud and counted.
+            traceback.print_exception(cause)
+            return await self._arms(subject, "program", f"{type(cause).__name__}: {cause}")
         return {name: (desk.started, made[name]) for name, desk in desks.items()}
 
     def _desk(self, config: DatagenConfig, subject: Subject) -> Desk:

@@ -37,6 +37,7 @@ class Turns:
                 await self._changed.wait_for(lambda: not self._alone and not self._together)
             finally:
                 self._waiting -= 1
+                self._changed.notify_all()  # one that was cancelled holds nobody up
             self._alone = True
         try:
             yield

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import Any
 
+from cluster.errors import UserError
 from cluster.live import Live, timestamp, write_live
 from cluster.progress import Progress
 from datagen.config import DatagenConfig
@@ -20,36 +22,51 @@ class Watch(threading.Thread):
     def __init__(self, ledger: Any, progress: Progress, config: DatagenConfig, gpus_per_actor: float) -> None:
         super().__init__(daemon=True)
         self.ledger, self.progress, self.config = ledger, progress, config
-        self.gpus = gpus_per_actor * config.actors
+        self.gpus_per_actor = gpus_per_actor
         self.begun, self.started = time.monotonic(), timestamp()
-        self.stored = self.begun
+        self.stored, self.warned = self.begun, False
         self.ended = threading.Event()
         self.start()
 
     def run(self) -> None:
-        """Poll until stopped."""
+        """Poll until stopped, or until the ledger is gone with the whole run."""
+        from ray.exceptions import RayError
+
         while not self.ended.wait(POLL_S):
-            self.show(store=time.monotonic() - self.stored > STORE_EVERY_S)
+            try:
+                self.show(store=time.monotonic() - self.stored > STORE_EVERY_S)
+            except RayError:
+                return
 
     def show(self, store: bool) -> None:
         """Advance by what is new."""
         import ray
 
-        counts, running, slots = ray.get(self.ledger.read.remote())
-        # Images of a shard that lost its engine are done twice and count once.
+        counts, running, slots, workers = ray.get(self.ledger.read.remote())
         images = min(counts.get("images", 0), self.progress.total or 0)
         new = images - (self.progress.done - self.progress.done_before)
         lives = {
-            arm.output: self._live(name, counts, images, running, slots)
+            arm.output: self._live(name, counts, images, running, slots, workers)
             for name, arm in self.config.variants().items()
         }
         self.progress.advance(max(0, new), note=self._note(next(iter(lives.values()))))
         if store:
             self.stored = time.monotonic()
+            self._store(lives)
+
+    def _store(self, lives: dict[str, Live]) -> None:
+        """A store that hiccups must not end a run for want of a status; workers retry their own writes."""
+        try:
             for uri, live in lives.items():
                 write_live(uri, live)
+        except (OSError, UserError) as error:
+            if not self.warned:
+                self.warned = True
+                print(f"warning: l2t status will be out of date: {error}", file=sys.stderr)
 
-    def _live(self, arm: str, counts: dict[str, int], images: int, running: float, slots: int) -> Live:
+    def _live(
+        self, arm: str, counts: dict[str, int], images: int, running: int, slots: int, workers: int
+    ) -> Live:
         prefix = f"state/{arm}/"
         return Live(
             started=self.started,
@@ -65,7 +82,7 @@ class Watch(threading.Thread):
             engine_slots=slots,
             engine_deaths=counts.get("engine_deaths", 0),
             quarantined=counts.get("quarantined", 0),
-            gpus=self.gpus,
+            gpus=self.gpus_per_actor * max(workers, self.config.actors),
         )
 
     def _note(self, live: Live) -> str:

@@ -21,7 +21,7 @@ from datagen.metrics import Metrics
 from datagen.programs.draft import outcome
 from datagen.prompts import load_prompts
 from datagen.records import RECORD_SCHEMA
-from datagen.shard import RowReport, ShardInput, ShardRunner
+from datagen.shard import RowReport, ShardInput, ShardResult, ShardRunner
 from datagen.turns import Turns
 
 REPORT_EVERY_S = 1.0
@@ -40,6 +40,8 @@ class ShardWorker:
         self.ledger = ledger
         self.name = uuid.uuid4().hex
         self.turns = Turns()
+        self.begun: set[int] = set()
+        self.dying = False
         self.failure = ""
         self.engines: dict[str, Engine] = {}
         try:
@@ -51,7 +53,8 @@ class ShardWorker:
             return
         # Twice as many drafts as fit a batch keep it full; more would only make the first rows end later.
         batch = max(self.config.engines.of(role).max_num_seqs for role in ROLES)
-        rows = self.config.rows_in_flight or -(-2 * batch // self.config.drafts_per_image)
+        drafts = 1 if self.config.instructions else self.config.drafts_per_image
+        rows = self.config.rows_in_flight or -(-2 * batch // drafts)
         self.runner = ShardRunner(
             arms=self.arms,
             prompts=self.prompts,
@@ -62,7 +65,8 @@ class ShardWorker:
             progress=self._report,
         )
         self.metrics = Metrics(self.config.output)
-        self._unreported: Counter[str] = Counter()
+        self._calls: Counter[str] = Counter()
+        self._rows: dict[int, Counter[str]] = {}
         self._last_report = time.monotonic()
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, list[Any]]]:
@@ -74,6 +78,7 @@ class ShardWorker:
         """Make a shard; "" or the message that ends the run."""
         try:
             shard = await asyncio.to_thread(self._read, index)
+            self.begun.add(index)
             orders: Orders = await self.ledger.begin.remote(index, shard.rows)
             while orders.probe:
                 async with self.turns.alone():
@@ -88,17 +93,9 @@ class ShardWorker:
         except EngineDead as error:
             await self._die(index, error)
         for name, arm in self.arms.items():
-            await asyncio.to_thread(
-                commit_shard,
-                arm.output,
-                index,
-                results[name].tables(),
-                counts=results[name].counts(),
-                tokens={**results[name].tokens(), **_prefixed("gate:", results[name].gates())},
-                seconds=results[name].seconds,
-                inputs=results[name].started,
-            )
+            await asyncio.to_thread(_commit, arm.output, results[name])
         self._flush()
+        self.begun.discard(index)
         await self.ledger.finish.remote(index)
         return ""
 
@@ -111,34 +108,50 @@ class ShardWorker:
 
     async def _die(self, index: int, error: EngineDead) -> None:
         """The actor ends with its engine; Ray starts another and hands it the unfinished shards."""
-        in_work, self.runner.in_work = self.runner.in_work, {}
-        if in_work:  # the first of the shards to notice speaks for all
+        if not self.dying:  # the first of the shards to notice speaks for all
+            self.dying = True
             print(f"engine died at shard {index}: {error}", file=sys.stderr, flush=True)
-            await self.ledger.died.remote({k: sorted(rows) for k, rows in in_work.items()})
+            in_work = {k: sorted(self.runner.in_work.get(k, ())) for k in self.begun}
+            await self.ledger.died.remote(self.name, in_work)
             os._exit(1)
         await asyncio.Event().wait()
 
     def _report(self, row: RowReport) -> None:
-        self._unreported["images"] += 1
-        self._unreported["calls"] += row.calls.made
-        self._unreported["tokens_prompt"] += row.calls.tokens_prompt
-        self._unreported["tokens_cached"] += row.calls.tokens_cached
-        self._unreported["tokens_completion"] += row.calls.tokens_completion
+        self._calls["calls"] += row.calls.made
+        self._calls["tokens_prompt"] += row.calls.tokens_prompt
+        self._calls["tokens_cached"] += row.calls.tokens_cached
+        self._calls["tokens_completion"] += row.calls.tokens_completion
+        counts = self._rows.setdefault(row.shard, Counter())
+        counts["images"] += 1
         for arm, records in row.records.items():
             for record in records:
-                self._unreported[f"state/{arm}/{outcome(record.state, record.reason)}"] += 1
+                counts[f"state/{arm}/{outcome(record.state, record.reason)}"] += 1
         if time.monotonic() - self._last_report > REPORT_EVERY_S:
             self._flush()
 
     def _flush(self) -> None:
         self._last_report = time.monotonic()
-        if self._unreported:
-            self.ledger.add.remote(dict(self._unreported))
+        if self._rows:
             own = set(self.engines.values())
-            running, slots = sum(e.running for e in own), sum(e.slots for e in own)
-            self.ledger.occupancy.remote(self.name, running, slots)
-            self.metrics.add(self._unreported, running, slots)
-            self._unreported.clear()
+            load = (sum(e.running for e in own), sum(e.slots for e in own))
+            rows = {shard: dict(counts) for shard, counts in self._rows.items()}
+            self.ledger.add.remote(self.name, dict(self._calls), rows, load)
+            self.metrics.add([self._calls, *self._rows.values()], *load)
+            self._calls.clear()
+            self._rows.clear()
+
+
+def _commit(output: str, result: ShardResult) -> None:
+    failed = {f"gate:{name}": number for name, number in result.gates().items()}
+    commit_shard(
+        output,
+        result.index,
+        result.tables(),
+        counts=result.counts(),
+        tokens={**result.tokens(), **failed},
+        seconds=result.seconds,
+        inputs=result.started,
+    )
 
 
 def build_engines(config: DatagenConfig) -> dict[str, Engine]:
@@ -149,7 +162,3 @@ def build_engines(config: DatagenConfig) -> dict[str, Engine]:
         if wanted not in built:
             built[wanted] = build_engine(wanted)
     return {role: built[config.engines.of(role)] for role in ROLES}
-
-
-def _prefixed(prefix: str, counts: dict[str, int]) -> dict[str, int]:
-    return {prefix + name: number for name, number in counts.items()}

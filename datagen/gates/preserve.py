@@ -54,7 +54,7 @@ def _names(text: str) -> set[str]:
     }
 
 
-# Counted, not only collected: "1 blue squares and circles" became "1 blue squares and blue circles" and passed as a set.
+# Counted, not only collected: "1 blue squares and circles" once became "1 blue squares and blue circles".
 _KEPT: dict[str, Callable[[str], Counter[str]]] = {
     "numbers": _numbers,
     "colours": _colors,

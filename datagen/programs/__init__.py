@@ -46,7 +46,9 @@ async def run_program(desk: Desk) -> list[Record]:
     order = {"instruct": 0, "synthesize": 0, "seed": 0, "align": 0, "complicate": 1}
     drafts.sort(key=lambda d: (d.round, order.get(d.step, 2)))
     records = [desk.record(draft) for draft in drafts]
-    return reject_duplicates(records) if "duplicate" in desk.config.gates else records
+    if "duplicate" not in desk.config.gates:
+        return records
+    return reject_duplicates(records, frozenset(draft.id for draft in drafts if draft.origin))
 
 
 def fail_all(desk: Desk, stage: str, why: str) -> list[Record]:

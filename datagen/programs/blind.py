@@ -3,7 +3,7 @@ and what L2T calls VC)."""
 
 from __future__ import annotations
 
-from datagen.agreement import agree
+from datagen.agreement import agrees
 from datagen.programs.desk import Desk
 from datagen.programs.draft import Draft
 from datagen.records import GateResult, Turn
@@ -25,7 +25,7 @@ async def _by_answer(desk: Desk, draft: Draft) -> GateResult:
     engine = desk.engines["generator"]
     prompt = engine.render_chat([Turn(role="user", text=draft.question)], has_image=False)
     guess = await desk.call(draft, "guess", engine, prompt, desk.sampling(draft, "guess"), image=False)
-    same = agree(guess, draft.answer)
+    same = agrees(guess, draft.answer, draft.options)
     return GateResult(name="blind", passed=not same, detail=f"without the image: {guess.strip()}")
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from datagen.engine import Completion, Engine
+from datagen.engine import Completion, Engine, Score
 from datagen.records import Sampling
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Calls:
     tokens_cached: int = 0
     tokens_completion: int = 0
     _known: dict[Any, asyncio.Task[Completion]] = field(default_factory=dict)
+    _scored: dict[Any, asyncio.Task[Score]] = field(default_factory=dict)
 
     async def complete(
         self,
@@ -45,6 +46,25 @@ class Calls:
             self._known[key] = task
         return await asyncio.shield(task)
 
+    async def score(
+        self, engine: Engine, prompt: str, answer: str, picture: Image | None, image_id: str | None
+    ) -> Score:
+        """`Engine.score`, or what an equal call got."""
+        key = (id(engine), prompt, image_id, answer)
+        task = self._scored.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._score(engine, prompt, answer, picture, image_id))
+            self._scored[key] = task
+        return await asyncio.shield(task)
+
+    async def _score(
+        self, engine: Engine, prompt: str, answer: str, picture: Image | None, image_id: str | None
+    ) -> Score:
+        self.made += 1
+        score = await engine.score(prompt, answer, picture, image_id)
+        self.tokens_prompt += score.tokens_prompt
+        return score
+
     async def _ask(
         self,
         engine: Engine,
@@ -59,4 +79,5 @@ class Calls:
         self.tokens_prompt += completion.tokens_prompt
         self.tokens_cached += completion.tokens_cached
         self.tokens_completion += completion.tokens_completion
-        return completion
+        # Half a surrogate pair, which a model may write, cannot be stored.
+        return replace(completion, text=completion.text.encode("utf-8", "replace").decode())

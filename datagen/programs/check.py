@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from datagen.gates import run_gates
 from datagen.gates.words import answer_words
 from datagen.programs.desk import Desk
 from datagen.programs.draft import Draft
+from datagen.records import GateResult
 
 
 async def check(desk: Desk, draft: Draft) -> None:
     """Run the gates that the config names; the first that fails ends the draft with ``gate:<name>``."""
-    for result in run_gates(desk.config.gates, draft.question, draft.answer):
+    for result in pair_gates(desk, draft.kind, draft.question, draft.answer):
         desk.gate(draft, result)
-    kind = desk.prompts.kinds.get(draft.kind)
-    if kind is not None and kind.answer_words is not None and "answer_words" in desk.config.gates:
-        desk.gate(draft, answer_words(draft.answer, kind.answer_words))
+
+
+def pair_gates(desk: Desk, kind: str, question: str, answer: str) -> Iterator[GateResult]:
+    """What the gates say about one exchange, up to the first that fails; last the word limit of its kind."""
+    yield from run_gates(desk.config.gates, question, answer)
+    known = desk.prompts.kinds.get(kind)
+    if known is not None and known.answer_words is not None and "answer_words" in desk.config.gates:
+        yield answer_words(answer, known.answer_words)

@@ -49,10 +49,16 @@ async def comvint(desk: Desk, draft: Draft) -> AsyncIterator[Draft]:
             yield harder
 
     for version in verified:
-        for variant, reformulate in reformulations(desk, version):
-            if await survives(desk, variant, reformulate, *JUDGED):
-                variant.end("accepted")
-            yield variant
+        for together in reformulations(desk, version):
+            survivors = [v for v, reformulate in together if await survives(desk, v, reformulate, *JUDGED)]
+            for variant in survivors:
+                # A yes without its no would teach that the answer is mostly yes.
+                if len(survivors) == len(together):
+                    variant.end("accepted")
+                else:
+                    variant.end("rejected", "unpaired")
+            for variant, _ in together:
+                yield variant
         await align(desk, version)
         yield version
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 
-from datagen.agreement import agree
+from datagen.agreement import agrees
 from datagen.programs.desk import Desk
 from datagen.programs.draft import Draft
 from datagen.records import GateResult, Turn
@@ -20,13 +20,18 @@ async def consistent(desk: Desk, draft: Draft) -> None:
     engine, image = desk.engines["generator"], desk.subject.has_image
     prompt = engine.render_chat([Turn(role="user", text=draft.question)], has_image=image)
     settings = desk.config.sampling.again
-    said = await asyncio.gather(
+    ended = await asyncio.gather(
         *(
             desk.call(draft, "again", engine, prompt, settings.at(desk.seed(draft, "again", n)), image)
             for n in range(band.samples)
-        )
+        ),
+        return_exceptions=True,
     )
-    share = sum(agree(answer, draft.answer) for answer in said) / band.samples
+    # All have come back, so the account is the same whichever failed first.
+    if failures := [end for end in ended if isinstance(end, BaseException)]:
+        raise failures[0]
+    said = [str(answer) for answer in ended]
+    share = sum(agrees(answer, draft.answer, draft.options) for answer in said) / band.samples
     draft.scores["consistency"] = share
     desk.gate(
         draft,

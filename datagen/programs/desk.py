@@ -38,6 +38,7 @@ class Desk:
     revision: str = ""
     frequencies: Mapping[str, int] = field(default_factory=dict)
     started: int = 0
+    _paid: set[tuple[str, int]] = field(default_factory=set)
 
     def first(self, kind: str, k: int, step: str) -> Draft:
         """The ``k``-th draft about this image; ``pairs_per_call`` of them are written by one call, which the seed of
@@ -66,7 +67,10 @@ class Desk:
             image_ids=record.image_ids,
             kind=record.kind,
             format=record.format,
+            round=record.round,
             step=step,
+            origin=record,
+            scores=dict(record.scores),
             parents=(record.id,),
             question=record.question,
             answer=record.answer,
@@ -131,16 +135,24 @@ class Desk:
             "question": draft.question,
             "answer": draft.answer,
             "annotations": self.subject.annotations,
-            "entity": rarest(self.subject.row, self.frequencies),
+            "entity": rarest(self.subject.row, self.frequencies) or "the main thing",
             **self._drawn(draft),
             **fields,
         }
+        self._note_drawn(draft, step, prompt.template, known)
         turns = [Turn(role="system", text=prompt.system)] if prompt.system else []
         turns.append(Turn(role="user", text=self.prompts.render(step, **known)))
         engine, image = self.engines[prompt.role], prompt.image and self.subject.has_image
         rendered = engine.render_chat(turns, has_image=image)
         sampling = self.sampling(draft, step, attempt)
         return await self.call(draft, step, engine, rendered, sampling, image, regex=prompt.regex)
+
+    def _note_drawn(self, draft: Draft, step: str, template: str, known: Mapping[str, str]) -> None:
+        """What was drawn for a draft's text stands in its record, so that the balance can be seen in the data."""
+        told = [name for name in (*self.prompts.draws, "entity") if f"{{{name}}}" in template]
+        if step == draft.step and told and not any(g.name == "drawn" for g in draft.gates):
+            detail = "; ".join(f"{name}: {known[name]}" for name in told)
+            draft.gates.append(GateResult(name="drawn", passed=True, detail=detail))
 
     def _drawn(self, draft: Draft) -> dict[str, str]:
         """One value for each of the prompt set's draws. First drafts go through a seeded permutation of the values,
@@ -179,8 +191,11 @@ class Desk:
         except RequestError as error:
             draft.raw = str(error)
             raise Ended("failed", step) from error
-        if not (draft.place and step == draft.step):
-            draft.spend(completion)  # what drafts are written together is on the first one's account
+        together = (draft.lead, sampling.seed) if draft.lead and step == draft.step else None
+        if together is None or together not in self._paid:
+            draft.spend(completion)  # what drafts are written together is on the account of one of them
+        if together:
+            self._paid.add(together)
         if completion.finish_reason == "length":
             draft.raw = completion.text
             raise Ended("truncated", step)
@@ -198,12 +213,15 @@ class Desk:
         engine = self.engines[role]
         rendered = engine.render_chat([Turn(role="user", text=draft.question)], has_image=image)
         picture, name = await self._show(draft, image)
-        draft.calls += 1
+        answer = engine.before_answer() + draft.answer
         try:
-            return await engine.score(rendered, engine.before_answer() + draft.answer, picture, name)
+            score = await self.subject.calls.score(engine, rendered, answer, picture, name)
         except RequestError as error:
             draft.raw = str(error)
             raise Ended("failed", "score") from error
+        draft.calls += 1
+        draft.tokens_prompt += score.tokens_prompt
+        return score
 
     async def _show(self, draft: Draft, image: bool) -> tuple[Image | None, str | None]:
         """The picture and its content hash, or neither."""
@@ -238,7 +256,8 @@ class Desk:
         groups = -(-self.config.drafts_per_image // self.config.pairs_per_call)
         while len(drawn) < groups:
             drawn += rng.sample(again, len(again))
-        return [k for k in drawn[:groups] for _ in range(self.config.pairs_per_call)]
+        each = [k for k in drawn[:groups] for _ in range(self.config.pairs_per_call)]
+        return each[: self.config.drafts_per_image]
 
     def _needs(self, kind: str) -> str:
         return self.config.needs.get(kind, self.prompts.kinds[kind].needs)

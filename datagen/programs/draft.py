@@ -36,8 +36,8 @@ class Draft:
     """One candidate conversation about one image. ``raw`` is what a model last wrote and nobody could read.
 
     ``number`` counts the first drafts of an image by call, ``place`` is this one's place among those that the call
-    writes, ``lead`` the id of the first of them. An imported conversation stands in ``turns``; question and answer
-    are then the exchange at work.
+    writes, ``lead`` the id of the first of them. An imported conversation stands in ``turns``, as it was in
+    ``origin``; question and answer are then the exchange at work.
     """
 
     id: str
@@ -57,6 +57,7 @@ class Draft:
     place: int = 0
     lead: str = ""
     turns: tuple[Turn, ...] = ()
+    origin: Record | None = None
     state: State | None = None
     reason: str = ""
     sampling: Sampling = field(default_factory=Sampling)
@@ -130,8 +131,11 @@ class Draft:
             program_version=provenance.program_version,
             prompt_set=provenance.prompt_set,
             prompt_version=provenance.prompt_version,
-            model_revision=provenance.model_revision,
-            source=provenance.source,
+            # Nobody here wrote what an imported conversation says, unless it was rewritten.
+            model_revision=provenance.model_revision
+            if self.rewrite or not self.origin
+            else self.origin.model_revision,
+            source=self.origin.source if self.origin else provenance.source,
         )
 
 

@@ -14,16 +14,15 @@ from datagen.routing import is_short
 LETTERS = "ABCD"
 
 
-def reformulations(desk: Desk, draft: Draft) -> Iterator[tuple[Draft, Step]]:
-    """New drafts from a verified one, each with the step that fills it: both sides of a yes/no pair, so that
-    yes and no stay balanced, and a choice. Which drafts get them is a seeded share.
+def reformulations(desk: Desk, draft: Draft) -> Iterator[list[tuple[Draft, Step]]]:
+    """New drafts from a verified one, each with the step that fills it: the two sides of a yes/no pair, which stand
+    or fall together so that yes and no stay balanced, and a choice. Which drafts get them is a seeded share.
     """
     kind, shares = desk.prompts.kinds.get(draft.kind), desk.config.reformulate
     if kind is None or draft.format == "choice" or choice_options(draft.question):
         return
     if kind.boolean and draft.format == "open" and desk.coin(draft, "bool", shares.bool_share):
-        yield desk.derive(draft, "bool_yes"), as_bool(draft, "yes")
-        yield desk.derive(draft, "bool_no"), as_bool(draft, "no")
+        yield [(desk.derive(draft, f"bool_{side}"), as_bool(draft, side)) for side in ("yes", "no")]
     short_enough = is_short(draft.answer) or not desk.prompts.choice_of_short_answers
     if (
         kind.choice
@@ -31,7 +30,7 @@ def reformulations(desk: Desk, draft: Draft) -> Iterator[tuple[Draft, Step]]:
         and short_enough
         and desk.coin(draft, "choice", shares.choice_share)
     ):
-        yield desk.derive(draft, "choice", kind="choice"), as_choice(draft)
+        yield [(desk.derive(draft, "choice", kind="choice"), as_choice(draft))]
 
 
 def as_bool(source: Draft, wanted: str) -> Step:

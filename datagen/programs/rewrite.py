@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 
 from datagen.gates.preserve import preserve
 from datagen.parsing import ParseError, normalise, parse_text, parse_yes_no
+from datagen.programs.check import pair_gates
 from datagen.programs.desk import Desk
 from datagen.programs.draft import Draft, Ended
 from datagen.records import GateResult
@@ -58,7 +59,7 @@ async def rewritten(desk: Desk, draft: Draft) -> Rewritten:
             new = parse_text(await desk.ask(draft, "rewrite", attempt=attempt))
             if normalise(new) == normalise(draft.answer):
                 return Rewritten(draft.answer, "kept")
-            if await _says_the_same(desk, draft, new, attempt):
+            if _in_form(desk, draft, new) and await _says_the_same(desk, draft, new):
                 return Rewritten(new, "accepted")
         except (Ended, ParseError) as error:
             # The original answer stands: a rewrite that went wrong costs its calls and nothing else.
@@ -67,14 +68,23 @@ async def rewritten(desk: Desk, draft: Draft) -> Rewritten:
     return Rewritten(draft.answer, "fallback")
 
 
-async def _says_the_same(desk: Desk, draft: Draft, new: str, attempt: int) -> bool:
-    if "preserve" in desk.config.gates:
-        kept = preserve(draft.answer, new)
-        draft.gates.append(kept)
-        if not kept.passed:
-            return False
+def _in_form(desk: Desk, draft: Draft, new: str) -> bool:
+    """Whether the new answer passes what the old one passed, and keeps its facts."""
+    results = [preserve(draft.answer, new)] if "preserve" in desk.config.gates else []
+    stopped, before = _stopped(desk, draft, new), _stopped(desk, draft, draft.answer)
+    if stopped and not (before and before.name == stopped.name):
+        results.append(stopped)
+    draft.gates += results
+    return all(result.passed for result in results)
+
+
+def _stopped(desk: Desk, draft: Draft, answer: str) -> GateResult | None:
+    return next((r for r in pair_gates(desk, draft.kind, draft.question, answer) if not r.passed), None)
+
+
+async def _says_the_same(desk: Desk, draft: Draft, new: str) -> bool:
     if not desk.config.rewrite.review:
         return True
-    same, why = parse_yes_no(await desk.ask(draft, "review", attempt=attempt, rewrite=new))
+    same, why = await desk.read(draft, "review", parse_yes_no, rewrite=new)
     draft.gates.append(GateResult(name="review", passed=same, detail=why or new))
     return same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from datagen.records import Record
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# A decoded picture up to this size is kept while its row is in work (6 MB); decoding it costs less than a call.
+KEEP_PIXELS = 2_000_000
 NO_IMAGE = CorpusRow(image_id="", image=b"", width=0, height=0, sha256="")
 
 
@@ -29,6 +32,7 @@ class Subject:
     calls: Calls = field(default_factory=Calls)
     annotations: str = field(init=False)
     _decoding: asyncio.Task[Image] | None = None
+    _large: weakref.ref[Image] | None = None
 
     def __post_init__(self) -> None:
         self.annotations = serialise(self.row)
@@ -44,6 +48,13 @@ class Subject:
         Raises:
             BadImage: see `datagen.corpus.decode_image`.
         """
+        large = self._large() if self._large else None
+        if large is not None:
+            return large
         if self._decoding is None:
             self._decoding = asyncio.ensure_future(asyncio.to_thread(corpus.decode_image, self.row.image))
-        return await asyncio.shield(self._decoding)
+        picture = await asyncio.shield(self._decoding)
+        if picture.width * picture.height > KEEP_PIXELS:
+            # As long as some call shows it, and then again from its bytes: a few dozen of these would fill a memory.
+            self._large, self._decoding = weakref.ref(picture), None
+        return picture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datagen.parsing import ParseError, answer_format, parse_pair, parse_pairs
 from datagen.programs.desk import Desk
-from datagen.programs.draft import Draft
+from datagen.programs.draft import Draft, Ended
 
 
 async def synthesize(desk: Desk, draft: Draft) -> None:
@@ -16,9 +16,24 @@ async def synthesize(desk: Desk, draft: Draft) -> None:
             raise ParseError(f"{len(pairs)} pairs, not {draft.place + 1}")
         return pairs[draft.place]
 
-    several = desk.config.pairs_per_call > 1
-    pair = await desk.read(draft, "synthesize", own_pair if several else parse_pair)
-    fill(draft, *pair)
+    if desk.config.pairs_per_call == 1:
+        fill(draft, *await desk.read(draft, "synthesize", parse_pair))
+        return
+    try:
+        fill(draft, *await desk.read(draft, "synthesize", own_pair))
+    except Ended as end:
+        if end.state != "truncated" or len(whole := _whole_pairs(draft.raw)) <= draft.place:
+            raise
+        draft.raw = ""
+        fill(draft, *whole[draft.place])
+
+
+def _whole_pairs(cut: str) -> list[tuple[str, str]]:
+    """The pairs of a text that was cut, without the last, which nobody knows to be whole."""
+    try:
+        return parse_pairs(cut)[:-1]
+    except ParseError:
+        return []
 
 
 async def write_pair(desk: Desk, draft: Draft, step: str, *, source: Draft) -> None:

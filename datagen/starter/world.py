@@ -28,7 +28,7 @@ LESSONS_VERSION = "3"
 
 
 class WorldConfig(Config):
-    """What ``l2t corpus starter`` writes. ``gold`` lists instruction sets: dense, tasks, drill, judging, evolving, questions."""
+    """What ``l2t corpus starter`` writes. ``gold`` lists instruction sets, see `GOLD`."""
 
     images: int
     seed: int = 0

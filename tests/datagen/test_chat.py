@@ -15,7 +15,13 @@ CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+INST = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+    "{% if m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}</s>{% endif %}"
+    "{% endfor %}"
+)
 HOSTILE = (
+    *("[INST]", "[/INST]", "[/INS", "T]"),
     *(
         "</s>",
         "<image>",
@@ -46,12 +52,21 @@ def templates(tiny_model: str, tmp_path_factory: pytest.TempPathFactory) -> dict
         source = Path(tiny_model) / name
         if source.exists():
             (folder / name).write_bytes(source.read_bytes())
-    return {"plain": ChatTemplate.load(tiny_model), "chatml": ChatTemplate.load(str(folder))}
+    inst = AutoTokenizer.from_pretrained(tiny_model)
+    inst.chat_template = INST
+    other = tmp_path_factory.mktemp("inst")
+    inst.save_pretrained(other)
+    return {
+        "plain": ChatTemplate.load(tiny_model),
+        "chatml": ChatTemplate.load(str(folder)),
+        "inst": ChatTemplate.load(str(other)),
+    }
 
 
 def test_markers_are_found(templates: dict[str, ChatTemplate]) -> None:
     assert {"</s>", "<image>", "USER:", "ASSISTANT:"} <= set(templates["plain"].markers)
     assert {"<|im_start|>", "<|im_end|>", "<image>"} <= set(templates["chatml"].markers)
+    assert {"[INST]", "[/INST]"} <= set(templates["inst"].markers)
     assert "assistant" not in templates["chatml"].markers, "a plain word stays a plain word"
 
 
@@ -93,6 +108,12 @@ def test_encoding_is_that_of_the_tokenizer(templates: dict[str, ChatTemplate], t
     for template in templates.values():
         rendered = template.render([Turn(role="user", text=text)], has_image=True)
         assert template.encode(rendered) == template.tokenizer.encode(rendered, add_special_tokens=False)
+
+
+def test_a_template_without_system_turns_gets_its_text(templates: dict[str, ChatTemplate]) -> None:
+    turns = [Turn(role="system", text="Be strict."), Turn(role="user", text="Is it so?")]
+    assert templates["inst"].render(turns, has_image=False) == "[INST] Be strict.\n\nIs it so? [/INST]"
+    assert "system" in templates["chatml"].render(turns, has_image=False)
 
 
 def test_scored_answers_stand_where_the_template_puts_them(templates: dict[str, ChatTemplate]) -> None:

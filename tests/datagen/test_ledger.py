@@ -37,7 +37,7 @@ def work(ledger: Ledger, poison: set[int], batch: int, silent: bool) -> tuple[se
             return set(orders.quarantined), deaths
         deaths += 1
         if not silent:
-            ledger.died({0: sorted(died)})
+            ledger.died("w", {0: sorted(died), 1: []})
 
 
 @settings(max_examples=200, deadline=None)
@@ -49,15 +49,15 @@ def work(ledger: Ledger, poison: set[int], batch: int, silent: bool) -> tuple[se
 def test_exactly_the_poison_is_quarantined(poison: set[int], batch: int, silent: bool) -> None:
     found, deaths = work(Ledger(2, 8), poison, batch, silent)
     assert found == poison
-    # Two deaths to be sure, then bisection: at most log2 of the rows, for each of them.
-    assert deaths <= len(poison) * (2 + 5)
+    # Two deaths to be sure, then bisection: at most log2 of the rows and the controls, for each of them.
+    assert deaths <= len(poison) * (2 + 5 + 2)
 
 
 def test_chance_deaths_blame_nobody() -> None:
     ledger = Ledger(2, 8)
     for _ in range(2):
         assert not ledger.begin(0, 4).probe
-        ledger.died({0: [1, 2], 1: [7]})
+        ledger.died("w", {0: [1, 2], 1: []})
     orders = ledger.begin(0, 4)
     assert orders.probe == {1}
     orders = ledger.survived(0)
@@ -65,6 +65,31 @@ def test_chance_deaths_blame_nobody() -> None:
     orders = ledger.survived(0)
     assert not orders.probe and not orders.quarantined
     assert ledger.read()[0] == {"engine_deaths": 2}
+    for _ in range(3):
+        assert not ledger.begin(1, 4).probe, "a shard that had no row in work is charged with nothing"
+        ledger.died("w", {1: []})
+
+
+def test_an_outage_blames_no_row() -> None:
+    """The engine dies whatever it is given, and is well again later: nothing is quarantined."""
+    ledger, attempts = Ledger(2, 8), 0
+    while not (orders := ledger.begin(0, ROWS)).stop:
+        attempts += 1
+        ledger.died("w", {0: sorted(orders.probe) or [0, 1, 2]})
+    assert attempts < 12 and "hardly the rows" in orders.stop and not orders.quarantined
+    assert ledger.read()[0] == {"engine_deaths": attempts}
+
+
+def test_work_done_again_counts_once() -> None:
+    ledger = Ledger(2, 8)
+    ledger.begin(0, 4)
+    ledger.add("w", {"calls": 5}, {0: {"images": 3}}, (2, 8))
+    ledger.died("w", {0: [3]})
+    assert ledger.read()[2:] == (0, 0), "slots of the engine that is gone"
+    ledger.begin(0, 4)
+    ledger.add("v", {"calls": 7}, {0: {"images": 4}}, (1, 8))
+    counts, running, slots, workers = ledger.read()
+    assert (counts["images"], counts["calls"], running, slots, workers) == (4, 12, 1, 8, 1)
 
 
 def test_an_engine_that_always_dies_is_not_blamed_on_rows() -> None:

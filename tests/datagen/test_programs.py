@@ -6,18 +6,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import UserError
+from datagen.agreement import agrees
 from datagen.config import DatagenConfig
 from datagen.corpus import CorpusRow, to_table
-from datagen.engine import Completion, EngineDead, RequestError, ScriptedEngine
+from datagen.engine import Completion, EngineDead, RequestError, Score, ScriptedEngine
 from datagen.programs.draft import outcome
 from datagen.prompts import load_prompts
 from datagen.records import ACCEPTED_STATES, Record, Turn, from_table
@@ -121,11 +125,27 @@ def test_the_paper_s_procedure() -> None:
     assert result.counts() == {"accepted": 5, "rejected:duplicate": 2}
 
 
-def test_ids_and_texts_do_not_depend_on_timing() -> None:
-    once, again = run(script(), images=3), run(script(), images=3)
-    assert [(r.id, r.state, r.answer) for r in once.records] == [
-        (r.id, r.state, r.answer) for r in again.records
-    ]
+def test_records_do_not_depend_on_timing() -> None:
+    """Calls that take any time, rows side by side or one by one: the same records, accounts included."""
+
+    class Slow(ScriptedEngine):
+        def __init__(self, seed: int) -> None:
+            super().__init__(
+                script(Check_this=lambda p: "Verdict: no" if "leftmost" in p else "Verdict: yes")
+            )
+            self.rng = random.Random(seed)
+
+        async def complete(self, *args: Any, **more: Any) -> Completion:
+            await asyncio.sleep(self.rng.random() / 500)
+            return await super().complete(*args, **more)
+
+    settings = {
+        "corpus": "c", "output": "o", "drafts_per_image": 3, "pairs_per_call": 1, "rounds": 2,
+        "consistency": {"samples": 3, "low": 0.0},
+    }  # fmt: skip
+    once, again = (shard(Slow(seed), settings, [row(i) for i in range(4)])[""] for seed in (0, 1))
+    assert once.records == again.records
+    once = run(script(), images=3)
     assert {r.id for r in once.records}.isdisjoint({r.id for r in run(script(), seed=1).records})
 
 
@@ -273,7 +293,7 @@ def test_several_pairs_by_one_call() -> None:
     result = shard(ScriptedEngine(three), settings, [row(0)])[""]
     assert [r.answer for r in result.records] == ["red", "round", ""]
     assert [r.state for r in result.records] == ["accepted", "accepted", "rejected"]
-    assert [r.calls for r in result.records] == [1, 0, 0], "the first of them pays"
+    assert [r.calls for r in result.records] == [1, 0, 1], "the first of them pays, and who asked again"
     assert len(asked) == 2, "one call for three drafts, one more for the third pair that was missing"
 
 
@@ -394,6 +414,133 @@ def test_evolution_and_its_judge() -> None:
     )
     several = shard(ScriptedEngine(script()), rounds, [row(0)], [imported(0, "What color?")])[""]
     assert several.counts() == {"rejected:unsuitable:evolve": 1}
+
+
+def test_align_names_who_wrote_what() -> None:
+    told = replace(
+        imported(0, "Color? Answer in one word.", "red"),
+        source="llava-mix", round=3, scores=(("vc", 1.5),), model_revision="human",
+    )  # fmt: skip
+    soft = replace(imported(1, "What color?", "One can see that the ball is red."), model_revision="human")
+    result = shard(ScriptedEngine(script()), {**OVER, "program": "align"}, [row(0), row(1)], [told, soft])[""]
+    kept, new = result.records
+    assert (kept.source, kept.round, dict(kept.scores), kept.model_revision) == (
+        "llava-mix",
+        3,
+        {"vc": 1.5},
+        "human",
+    )
+    assert (new.rewrite, new.model_revision) == ("accepted", "scripted")
+
+
+def test_conversations_that_begin_alike_are_two() -> None:
+    records = [
+        imported(0, "Color? In one word.", "red", "Shape? In one word.", "ball"),
+        replace(imported(0, "Color? In one word.", "red", "Size? In one word.", "small"), id="source-x"),
+        replace(imported(0, "Color? In one word.", "red", "Size? In one word.", "small"), id="source-y"),
+        imported(0, "Color? In one word.", "red", "Shape? In one word.", "ball"),
+    ]
+    result = shard(ScriptedEngine(script()), {**OVER, "program": "align"}, [row(0)], records)[""]
+    assert result.counts() == {"accepted": 4}, (
+        "an imported set loses no row, not even one whose id comes twice"
+    )
+    assert len({r.id for r in result.records}) == 4
+
+
+def test_a_rewrite_passes_the_gates_too() -> None:
+    soft = "Question: What color is the ball? Answer: One can see that the ball is red."
+    only = {"rounds": 0, "reformulate": {"bool_share": 0, "choice_share": 0}, "drafts_per_image": 1}
+    talks = "Sure, here is the rewritten answer: The ball is red."
+    record = run(script(Write_a=soft, Rewrite_the=talks), **only).records[0]
+    assert (record.state, record.rewrite) == ("kept_original", "fallback")
+    assert {g.name for g in record.gates if not g.passed} == {"meta_talk"}
+
+
+def test_yes_and_no_stand_or_fall_together() -> None:
+    result = run(script(Make_a_no="hm"), kinds=("color",), drafts_per_image=1, rounds=0)
+    sides = {
+        r.format: outcome(r.state, r.reason) for r in result.records if r.parents and r.format != "choice"
+    }
+    assert sides == {"bool": "rejected:unpaired", "open": "rejected:parse:bool_no"}
+
+
+def test_the_letter_of_a_choice_is_not_an_article() -> None:
+    options = ("a dog", "a cat", "a cow", "a pig")
+    assert not agrees("There is a pig.", "A", options)
+    assert not agrees("A cat is there.", "A", options) and agrees("A cat", "B", options)
+    assert agrees("B", "B", options) and agrees("(B).", "B", options) and not agrees("A.", "B", options)
+
+
+def test_what_nobody_foresaw_ends_its_row_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    def breaks(prompt: str) -> str:
+        if next(calls) == 0:
+            raise ZeroDivisionError("a bug")
+        return script()(prompt)  # type: ignore[return-value]
+
+    calls = itertools.count()
+    result = run(breaks, images=3, drafts_per_image=1, kinds=("color",))
+    assert result.counts()["failed:program"] == 1 and result.counts()["accepted"] > 1
+    assert "ZeroDivisionError: a bug" in capsys.readouterr().err, "loud"
+    lone = run(script(Write_a="Question: What \ud800 is it? Answer: red"), drafts_per_image=1, rounds=0)
+    assert lone.tables()["rows"].num_rows + lone.tables()["rejects"].num_rows == lone.started
+
+
+def test_rows_that_cannot_be_told_apart_or_read() -> None:
+    table = to_table([row(0), row(1), row(0)])
+    broken = pa.array([b"caption \xff"], pa.binary()).view(pa.string())
+    at = table.schema.get_field_index("source")
+    sources = pa.concat_arrays([broken, pa.array(["test", "test"])])
+    table = table.set_column(at, table.schema.field(at), sources)
+    engine = ScriptedEngine(script())
+    config = DatagenConfig(corpus="c", output="o", drafts_per_image=1, rounds=0, kinds=("color",))
+    runner = ShardRunner(
+        arms=config.variants(), prompts=load_prompts("starter"), revision="r", admission=asyncio.Semaphore(2),
+        engines={"generator": engine, "verifier": engine, "inner": engine},
+    )  # fmt: skip
+    result = asyncio.run(runner.run(0, ShardInput(corpus=table)))[""]
+    assert result.counts()["failed:row"] == 2
+    said = " ".join(r.conversation[0].text for r in result.records if r.reason == "row")
+    assert "not UTF-8" in said and "occurs twice" in said
+
+
+def test_likelihoods_are_shared_by_arms() -> None:
+    scored = itertools.count()
+
+    class Counted(ScriptedEngine):
+        async def score(self, *args: Any, **more: Any) -> Score:
+            next(scored)
+            return await super().score(*args, **more)
+
+    blind = {"method": "likelihood", "threshold": -1}
+    settings = {
+        "corpus": "c", "output": "o", "drafts_per_image": 1, "rounds": 0, "kinds": ("color",),
+        "reformulate": {"bool_share": 0, "choice_share": 0},
+        "arms": {"a": {"blind": blind}, "b": {"blind": blind, "verify": False}},
+    }  # fmt: skip
+    results = shard(Counted(script()), settings, [row(0)])
+    assert next(scored) == 2, "with and without the image, once"
+    assert [r.records[0].calls for r in results.values()] == [4, 3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"needs": {"color": "captoins:3"}}, "unknown need"),
+        ({"program": "bootstrap", "pairs_per_call": 3}, "one instruction a call"),
+        ({"evolve": {"interaction": 0, "reasoning": 0, "perception": 0}}, "weight above 0"),
+        ({"consistency": {"low": 0.9, "high": 0.1}}, "low is above high"),
+        ({"arms": {"../x": {}}}, "becomes a folder"),
+        ({"program": "align"}, "needs instructions"),
+        ({"gates": ["lenght"]}, "did you mean 'length'"),
+        (
+            {"blind": {"method": "likelihood"}, "engines": {"generator": {"backend": "openai"}}},
+            "backend vllm",
+        ),
+    ],
+)
+def test_bad_settings_are_found_before_the_work(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DatagenConfig.model_validate({"corpus": "c", "output": "o", **wrong})
 
 
 def test_instructions_of_another_corpus_are_refused() -> None:
