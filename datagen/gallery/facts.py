@@ -21,8 +21,8 @@ from datagen.programs.draft import outcome
 # Shards looked at for facts: all of most sets, a sample that settles shares to about a per cent of the others.
 MAX_SHARDS = 64
 BINS = 24
-# A gate's result that is a note for later and no check: what the answer was before it was rewritten.
-NOTES = ("original_answer",)
+# Notes among the gates, no checks: what the answer was before it was rewritten, what was drawn for the prompt.
+NOTES = ("original_answer", "drawn")
 COLUMNS = (
     "kind",
     "format",

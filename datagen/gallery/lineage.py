@@ -179,9 +179,11 @@ def _before(record: Record) -> dict[int, str]:
     places = [place for place, turn in enumerate(record.conversation) if turn.role == "assistant"]
     found: dict[int, str] = {}
     for gate in record.gates:
-        if gate.name in NOTES and len(places) == 1:
+        if gate.name != "original_answer":
+            continue
+        if len(places) == 1:
             found.setdefault(places[0], gate.detail)
-        elif gate.name in NOTES:
+        else:
             number, _, text = gate.detail.partition("\t")
             found |= {place: text for place in places if str(place) == number and place not in found}
     return found
