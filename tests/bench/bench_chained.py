@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench_engine import REPO, machine, read_tape, run_ours
+from bench_engine import REPO, equal_priority, machine, read_tape, run_ours
 
 EXAMPLES = """examples:
   python tests/bench/bench_chained.py                        about 8 minutes on two quiet cores
@@ -130,6 +130,7 @@ def run_side(side: str, corpus: str, work: Path, peer: dict[str, Any]) -> None:
 
     # What our engine sets for itself (datagen.engine) the peer's engines get too: one thread, not bound to a core.
     os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": "1"}
+    equal_priority()
     work.mkdir(parents=True, exist_ok=True)
     with init_ray(num_cpus=16), store_watched(work / "store.json"):
         if side == "ours":
@@ -192,6 +193,7 @@ class Ran:
         )
         self.root = psutil.Process(self.process.pid)
         self.family: dict[int, Any] = {}
+        self.cpu: dict[int, float] = {}
         self.peak_rss = self.peak_own = self.peak_processes = 0
 
     def look(self) -> None:
@@ -207,6 +209,7 @@ class Ran:
             self.family[process.pid] = process
             try:
                 memory = process.memory_info()
+                self.cpu[process.pid] = sum(process.cpu_times()[:2])
             except (psutil.NoSuchProcess, psutil.ZombieProcess):
                 continue
             rss, own, count = rss + memory.rss, own + memory.rss - memory.shared, count + 1
@@ -293,6 +296,8 @@ def measured(side: str, work: Path, ran: Ran) -> dict[str, Any]:
         "rss_peak_gib": ran.peak_rss / 2**30,
         "own_peak_gib": ran.peak_own / 2**30,
         "processes": ran.peak_processes,
+        "cpu_s": sum(ran.cpu.values()),
+        "cpu_s_per_accepted": sum(ran.cpu.values()) / len(ids),
     }
 
 
@@ -327,12 +332,14 @@ def show(number: int, side: str, found: dict[str, Any], *, first: bool) -> None:
     """One side of one round as a line."""
     if first:
         print(f"\n{'round':<6}{'side':<6}{'accepted':>9}{'wall s':>8}{'starting s':>11}{'rows/h':>9}", end="")
-        print(f"{'running':>9}{'store MiB':>10}{'made MiB':>9}{'RSS GiB':>8}{'own GiB':>8}{'procs':>6}")
+        print(
+            f"{'running':>9}{'store MiB':>10}{'made MiB':>9}{'RSS GiB':>8}{'own GiB':>8}{'procs':>6}{'CPU s':>7}"
+        )
     print(
         f"{number + 1:<6}{side:<6}{found['accepted']:>9}{found['wall_s']:>8.1f}{found['starting_s']:>11.1f}"
         f"{found['per_hour']:>9.0f}{found['per_hour_running']:>9.0f}{found['store_peak_mib']:>10.2f}"
         f"{found['store_made_mib']:>9.1f}{found['rss_peak_gib']:>8.1f}{found['own_peak_gib']:>8.1f}"
-        f"{found['processes']:>6}",
+        f"{found['processes']:>6}{found['cpu_s']:>7.0f}",
         flush=True,
     )
 
@@ -344,6 +351,7 @@ def verdict(result: dict[str, Any]) -> str:
         titles = {
             "per_hour": "accepted rows per hour, start of engines included",
             "per_hour_running": "accepted rows per hour, without the time in which engines start",
+            "cpu_s_per_accepted": "CPU seconds of all processes per accepted row, start of engines included",
             "store_peak_mib": "peak of the object store",
             "rss_peak_gib": "peak resident memory, summed over processes",
         }
