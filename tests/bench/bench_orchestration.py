@@ -49,8 +49,13 @@ def measure(rows: int) -> dict[str, float]:
     def shard(index: int) -> ShardInput:
         made = [
             CorpusRow(
-                image_id=f"{index}-{i}", image=pictures[i % PICTURES], width=64, height=64,
-                sha256=corpus.sha256(pictures[i % PICTURES]), captions=("A plain picture.",), ocr=("cat",),
+                image_id=f"{index}-{i}",
+                image=pictures[i % PICTURES],
+                width=64,
+                height=64,
+                sha256=corpus.sha256(pictures[i % PICTURES]),
+                captions=("A plain picture.",),
+                ocr=("cat",),
             )  # fmt: skip
             for i in range(min(SHARD_ROWS, rows - index * SHARD_ROWS))
         ]
@@ -58,9 +63,13 @@ def measure(rows: int) -> dict[str, float]:
 
     rng = random.Random(0)
     said = {
-        "Write a": lambda: f"Question: What color is thing {rng.random()}? Answer: One can see that the thing is red.",
+        "Write a": lambda: (
+            f"Question: What color is thing {rng.random()}? Answer: One can see that the thing is red."
+        ),
         "Make this harder": lambda: f"Question: What color is the other thing {rng.random()}? Answer: red",
-        "Check this": lambda: f"Evidence: I see red, the answer says red. Verdict: {rng.choice(('yes', 'yes', 'no'))}",
+        "Check this": lambda: (
+            f"Evidence: I see red, the answer says red. Verdict: {rng.choice(('yes', 'yes', 'no'))}"
+        ),
         "Make a yes": lambda: "Question: Is the thing red? Answer: yes",
         "Make a no": lambda: "Question: Is the thing blue? Answer: no",
         "Make wrong": lambda: "Options: blue, green, black",
@@ -133,7 +142,9 @@ class InstantEngine:
 
 def main() -> None:
     """Measure each size in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -143,11 +154,15 @@ def main() -> None:
     cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "?")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True)
     print(f"on {cpu}, Python {platform.python_version()}, commit {commit.stdout.strip()}, one process")
-    print(f"{'rows':>9} {'calls':>9} {'CPU s':>8} {'ms/call':>8} {'commit s':>8} {'peak MiB':>9} {'x memory':>8}")
+    print(
+        f"{'rows':>9} {'calls':>9} {'CPU s':>8} {'ms/call':>8} {'commit s':>8} {'peak MiB':>9} {'x memory':>8}"
+    )
     first = None
     for rows in args.rows:
         command = [sys.executable, __file__, "--one", str(rows)]
-        found = json.loads(subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout)
+        found = json.loads(
+            subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=True).stdout
+        )
         first = first or found
         print(
             f"{rows:>9} {found['calls']:>9.0f} {found['cpu_s']:>8.1f} {found['ms_per_call']:>8.3f} "
