@@ -6,7 +6,7 @@ ComVint without reformulation and without second attempts: synthesize → verify
 Ours is `datagen.pipeline`; the peer is chained_peer.py, which says how it came to be as it is. Each runs in a process
 and a Ray of its own. Printed: accepted rows per hour (aim: twice the peer's), with and without the time in which
 engines start; peak bytes in the object store and in all processes; and, with ``--kill``, what a kill -9 of the driver
-at a fraction of the run leaves: processes, and rows lost or doubled after running the same command again.
+in the middle leaves: processes, and rows lost or doubled after running the same command again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from bench_engine import REPO, equal_priority, machine, read_tape, run_ours
 
 EXAMPLES = """examples:
   python tests/bench/bench_chained.py                        about 8 minutes on two quiet cores
-  python tests/bench/bench_chained.py --kill 0.6             also kills each side at 60 % of its time and resumes
+  python tests/bench/bench_chained.py --images 40 --kill 2   also kills each side and lets it resume
   python tests/bench/bench_chained.py --images 20 --sides peer --batch-size 16
 """
 AIM = 2.0
@@ -186,7 +186,7 @@ class Ran:
             flag = f"--{name.replace('_', '-')}"
             command += [flag] * value if isinstance(value, bool) else [flag, str(value)]
         work.mkdir(parents=True, exist_ok=True)
-        self.begun = time.time()
+        self.work, self.begun = work, time.time()
         self.log = (work / "log.txt").open("a")
         self.process = subprocess.Popen(
             command, cwd=REPO, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True
@@ -216,11 +216,11 @@ class Ran:
         self.peak_rss, self.peak_own = max(self.peak_rss, rss), max(self.peak_own, own)
         self.peak_processes = max(self.peak_processes, count)
 
-    def wait(self, limit: float | None = None) -> bool:
-        """Watch until the end; False where ``limit`` seconds came first."""
+    def wait(self, pieces: int | None = None) -> bool:
+        """Watch until the end; False as soon as so many pieces of the result are there."""
         while self.process.poll() is None:
             self.look()
-            if limit is not None and time.time() - self.begun > limit:
+            if pieces is not None and len(durable(self.work)) >= pieces:
                 return False
             time.sleep(SAMPLE_S)
         self.ended = time.time()
@@ -248,6 +248,12 @@ class Ran:
                 continue
         psutil.wait_procs(left, timeout=10)
         return names
+
+
+def durable(work: Path) -> list[Path]:
+    """What would outlive the driver: our commit records, the peer's result files of any job."""
+    places = ("set/commits/*.json", "verified/*.parquet", "complicated/*.parquet", "final/*.parquet")
+    return [path for place in places for path in work.glob(place)]
 
 
 def accepted(side: str, work: Path) -> list[str]:
@@ -304,10 +310,11 @@ def measured(side: str, work: Path, ran: Ran) -> dict[str, Any]:
 def killed(
     side: str, corpus: str, work: Path, args: argparse.Namespace, whole: dict[str, Any]
 ) -> dict[str, Any]:
-    """Kill the driver at a share of its time, run the same command again, and compare with the run in one piece."""
+    """Kill the driver, run the same command again, and compare with the run in one piece."""
     ran = Ran(side, corpus, work, args)
-    if ran.wait(args.kill * whole["wall_s"]):
+    if ran.wait(args.kill):
         return {"note": "it had ended before the kill"}
+    killed_at = time.time() - ran.begun
     left = ran.kill()
     again = Ran(side, corpus, work, args)
     again.wait()
@@ -315,9 +322,10 @@ def killed(
     # Sampled texts depend a little on what else is in the batch, so "lost" is against the drafts that passed before.
     there = set(whole["ids"])
     return {
-        "killed_at_s": args.kill * whole["wall_s"],
-        "left": left,
-        "resumed_s": again.ended - again.begun,
+        "killed_at_s": round(killed_at, 1),
+        "processes_left": left,
+        "resumed_s": round(again.ended - again.begun, 1),
+        "in_one_piece_s": round(whole["wall_s"], 1),
         "rows": sum(ids.values()),
         "doubled": sum(n - 1 for n in ids.values()),
         "not_in_whole": len(set(ids) - there),
