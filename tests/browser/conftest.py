@@ -98,9 +98,10 @@ def chromium() -> str:
     return found
 
 
-@pytest.fixture(scope="session")
+# Of a module: while it is open, its event loop runs in this thread, and no other test could call asyncio.run.
+@pytest.fixture(scope="module")
 def browser(chromium: str) -> Iterator[Browser]:
-    """One browser for all tests, with a profile of its own."""
+    """One browser for all tests of a file, with a profile of its own."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
         yield browser
