@@ -29,7 +29,9 @@ COMMANDS = {
     "datagen": Command("datagen.cli", "make instructions from a corpus: synthesize, verify, rewrite"),
     "curate": Command("datagen.curate.cli", "drop duplicates and test leaks of a whole data set, counted"),
     "manner": Command("datagen.manner.cli", "measure the writing-manner gap of answers, before and after"),
-    "export": Command("datagen.exporters.cli", "instructions as LLaVA JSON, Hugging Face Parquet, WebDataset"),
+    "export": Command(
+        "datagen.exporters.cli", "instructions as LLaVA JSON, Hugging Face Parquet, WebDataset"
+    ),
     "train": Command("train.cli", "train a model on corpus and instructions (vit or l2t loss)"),
     "eval": Command("eval.cli", "measure models on every task family, and compare them"),
     "bootstrap": Command(

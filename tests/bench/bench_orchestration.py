@@ -36,7 +36,6 @@ def measure(rows: int) -> dict[str, float]:
     from datagen import corpus
     from datagen.config import DatagenConfig
     from datagen.corpus import CorpusRow
-    from datagen.engine import ScriptedEngine
     from datagen.prompts import load_prompts
     from datagen.shard import ShardInput, ShardRunner
 
@@ -56,7 +55,7 @@ def measure(rows: int) -> dict[str, float]:
                 sha256=corpus.sha256(pictures[i % PICTURES]),
                 captions=("A plain picture.",),
                 ocr=("cat",),
-            )  # fmt: skip
+            )
             for i in range(min(SHARD_ROWS, rows - index * SHARD_ROWS))
         ]
         return ShardInput(corpus=corpus.to_table(made))
@@ -113,15 +112,21 @@ def measure(rows: int) -> dict[str, float]:
         frozen = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {
-        "rows": rows, "calls": cost["calls"], "cpu_s": cpu, "commit_s": cost["commit"], "freeze_s": frozen, "wall_s": wall,
-        "peak_mib": peak, "ms_per_call": 1000 * cpu / cost["calls"],
-    }  # fmt: skip
+        "rows": rows,
+        "calls": cost["calls"],
+        "cpu_s": cpu,
+        "commit_s": cost["commit"],
+        "freeze_s": frozen,
+        "wall_s": wall,
+        "peak_mib": peak,
+        "ms_per_call": 1000 * cpu / cost["calls"],
+    }
 
 
 class InstantEngine:
     """Real chat template and tokenizer of the starter; the model alone is left out."""
 
-    def __init__(self, answer) -> None:  # noqa: ANN001
+    def __init__(self, answer) -> None:
         from cluster.models import resolve_model
         from datagen.chat import ChatTemplate
 
@@ -129,10 +134,10 @@ class InstantEngine:
         self.answer = answer
         self.running, self.slots = 0, 64
 
-    def render_chat(self, turns, *, has_image, cut_after_image=False):  # noqa: ANN001, ANN201
+    def render_chat(self, turns, *, has_image, cut_after_image=False):
         return self.template.render(turns, has_image=has_image, cut_after_image=cut_after_image)
 
-    async def complete(self, prompt, image, image_id, sampling, logprobs=False, regex=""):  # noqa: ANN001, ANN201
+    async def complete(self, prompt, image, image_id, sampling, logprobs=False, regex=""):
         from datagen.engine import Completion
 
         tokens = self.template.encode(prompt)
@@ -151,7 +156,14 @@ def main() -> None:
     if args.one:
         print(json.dumps(measure(args.one)))
         return
-    cpu = next((x.split(":")[1].strip() for x in open("/proc/cpuinfo") if x.startswith("model name")), "?")
+    cpu = next(
+        (
+            x.split(":")[1].strip()
+            for x in Path("/proc/cpuinfo").read_text().splitlines()
+            if x.startswith("model name")
+        ),
+        "?",
+    )
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True)
     print(f"on {cpu}, Python {platform.python_version()}, commit {commit.stdout.strip()}, one process")
     print(
