@@ -1,8 +1,7 @@
 """Engines: one awaitable call per completion (contract 3).
 
 Programs see only `Engine`. `VLLMEngine` holds vLLM's AsyncLLM in this process; `OpenAIEngine`
-(engine_openai.py) talks to a server somewhere else; `ScriptedEngine` is for tests of programs and never for a
-benchmark.
+(engine_openai.py) talks to a server somewhere else.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -343,58 +342,6 @@ def _start_vllm(model: str, config: EngineConfig) -> Any:
             **special,
         )
     )
-
-
-class ScriptedEngine:
-    """Answers by a function of the prompt, in the starter's chat format; for tests of programs."""
-
-    def __init__(self, script: Callable[[str], str | Completion]) -> None:
-        self.script = script
-        self.prompts: list[str] = []
-        self.running, self.slots = 0, 64
-
-    def render_chat(self, turns: Sequence[Turn], *, has_image: bool, cut_after_image: bool = False) -> str:
-        """``USER: <image>\\n… ASSISTANT:``"""
-        if cut_after_image:
-            return "USER: <image>\n"
-        said = " ".join(f"{'USER' if t.role == 'user' else 'ASSISTANT'}: {t.text}" for t in turns)
-        return (said.replace("USER: ", "USER: <image>\n", 1) if has_image else said) + " ASSISTANT:"
-
-    def after_instruction(self) -> str:
-        """See `Engine`."""
-        return " ASSISTANT:"
-
-    def before_answer(self) -> str:
-        """See `Engine`."""
-        return " "
-
-    async def complete(
-        self,
-        prompt: str,
-        image: Image | None,
-        image_id: str | None,
-        sampling: Sampling,
-        logprobs: bool = False,
-        regex: str = "",
-    ) -> Completion:
-        """See `Engine`."""
-        await asyncio.sleep(0)
-        self.prompts.append(prompt)
-        said = self.script(prompt)
-        if isinstance(said, Completion):
-            return said
-        return Completion(text=said, tokens_prompt=len(prompt.split()), tokens_completion=len(said.split()))
-
-    async def score(
-        self, prompt: str, continuation: str, image: Image | None = None, image_id: str | None = None
-    ) -> Score:
-        """A word costs 1 nat, and half of that where the prompt holds it."""
-        await asyncio.sleep(0)
-        words = continuation.split()
-        return Score(tokens=len(words), logprob=-sum(0.5 if w in prompt else 1.0 for w in words))
-
-    def close(self) -> None:
-        """Nothing to free."""
 
 
 def build_engine(config: EngineConfig) -> Engine:

@@ -255,7 +255,7 @@ class ShardRunner:
                     if position in positions:
                         group.create_task(one(*self._subject(index, position, values, records)))
         except BaseExceptionGroup as several:
-            raise _cause(several) from several
+            raise _cause(several) from several  # as in `run`: the engine's death, once
         del self.in_work[index]
 
     async def _row(

@@ -18,11 +18,11 @@ import pytest
 from cluster.datasets import iter_tables, pending_shards, read_manifest
 from datagen.config import DatagenConfig
 from datagen.corpus import CorpusRow
-from datagen.engine import ScriptedEngine
 from datagen.prompts import load_prompts
 from datagen.records import from_table
 from datagen.shard import ShardInput, ShardRunner
 from tests.datagen.conftest import row
+from tests.datagen.scripted import ScriptedEngine
 
 REPO = Path(__file__).parents[2]
 WriteCorpus = Callable[[list[list[CorpusRow]]], str]

@@ -21,13 +21,14 @@ from cluster.errors import UserError
 from datagen.agreement import agrees
 from datagen.config import DatagenConfig
 from datagen.corpus import CorpusRow, to_table
-from datagen.engine import Completion, EngineDead, RequestError, Score, ScriptedEngine
+from datagen.engine import Completion, EngineDead, RequestError, Score
 from datagen.programs.draft import outcome
 from datagen.prompts import load_prompts
 from datagen.records import ACCEPTED_STATES, Record, Turn, from_table
 from datagen.records import to_table as records_table
 from datagen.shard import ShardInput, ShardResult, ShardRunner
 from tests.datagen.conftest import row
+from tests.datagen.scripted import ScriptedEngine
 
 Script = Callable[[str], str | Completion]
 

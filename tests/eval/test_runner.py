@@ -19,13 +19,14 @@ import pytest
 from cluster.config import load_config
 from cluster.datasets import iter_tables
 from cluster.errors import UserError
-from datagen.engine import Completion, EngineConfig, RequestError, ScriptedEngine
+from datagen.engine import Completion, EngineConfig, RequestError
 from eval.cli import main
 from eval.config import PRESETS, EvalConfig, GoldSet
 from eval.generate import Job, answer_chunk, known_generations
 from eval.planning import plan
 from eval.samples import load, select
 from eval.tasks import TASKS
+from tests.datagen.scripted import ScriptedEngine
 
 REPO = Path(__file__).parents[2]
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from datagen.engine import Completion, RequestError, Score, ScriptedEngine
+from datagen.engine import Completion, RequestError, Score
 from datagen.manner.config import MannerConfig
 from datagen.manner.measure import ROW_SCHEMA, Gauge, refused
 from datagen.manner.pairs import Answer
 from datagen.manner.prompts import load_manner_prompts
 from datagen.records import Turn
+from tests.datagen.scripted import ScriptedEngine
 
 PAIR = Answer(
     id="r", turn=3, image="img",
