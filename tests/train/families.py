@@ -1,0 +1,622 @@
+"""Tiny random models of every family that the trainer knows: transformers' own classes, real processors, tokenizers
+trained here. Nothing is read from outside.
+
+``build(name)`` gives ``(model, processor)``, always the same weights for a name, in fp32 and eval mode. Pictures of
+any size cost tens of tokens. Heads are 32 wide, which vLLM's CPU attention accepts.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+TEXTS = [
+    "USER: What color is it? Answer in one word. ASSISTANT: red",
+    "Where is the square? It is in row 1, column 4, beside the blue circle.",
+    "Describe the picture in detail. The picture shows a small green square on a light ground.",
+    "A chat between a curious human and an artificial intelligence assistant. You are a helpful assistant.",
+    "The assistant gives helpful, detailed, and polite answers to the human's questions. Say blue. system user",
+    "User: Is there more than one? Assistant: No, there are 2 of them. [INST] [/INST]",
+] * 4
+HEAD = 32  # width of a head, in towers and language models alike
+PATCH = 8
+GRID = [[24, 48], [48, 24], [48, 48]]
+
+# Content is plain text or a list of parts; {content} writes it, with pictures where they stand in the list.
+_CONTENT = (
+    "{%- if message['content'] is string -%}{{- message['content'] -}}{%- else -%}"
+    "{%- for part in message['content'] -%}"
+    "{%- if part['type'] in ('image', 'image_url') -%}{{- 'MARK' -}}{%- elif part['type'] == 'text' -%}"
+    "{{- part['text'] -}}{%- endif -%}{%- endfor -%}{%- endif -%}"
+)
+
+
+def _template(
+    mark: str,
+    *,
+    roles: dict[str, tuple[str, str]],
+    start: str = "",
+    system: str = "",
+    prompt: str,
+    before_picture: tuple[str, str] = ("", ""),
+) -> str:
+    """A chat template: ``roles`` gives what stands before and after the content of each role's turns;
+    ``before_picture`` changes one of the former where a picture comes first."""
+    turns = "".join(
+        f"{{%- {'if' if index == 0 else 'elif'} message['role'] == '{role}' -%}}"
+        f"{{{{- {before!r} -}}}}{_CONTENT.replace('MARK', json.dumps(mark)[1:-1])}{{{{- {after!r} -}}}}"
+        for index, (role, (before, after)) in enumerate(roles.items())
+    )
+    usual, changed = before_picture
+    picture = "message['content'] is not string and message['content'][0]['type'] in ('image', 'image_url')"
+    if usual:
+        turns = turns.replace(
+            f"{{{{- {usual!r} -}}}}", f"{{{{- {changed!r} if {picture} else {usual!r} -}}}}"
+        )
+    default = f"{{%- if messages[0]['role'] != 'system' -%}}{{{{- {system!r} -}}}}{{%- endif -%}}"
+    return (
+        (f"{{{{- {start!r} -}}}}" if start else "")
+        + (default if system else "")
+        + f"{{%- for message in messages -%}}{turns}{{%- endif -%}}{{%- endfor -%}}"
+        + f"{{%- if add_generation_prompt -%}}{{{{- {prompt!r} -}}}}{{%- endif -%}}"
+    )
+
+
+def _chatml(mark: str, system: str = "") -> str:
+    return _template(
+        mark,
+        system=system,
+        roles={role: (f"<|im_start|>{role}\n", "<|im_end|>\n") for role in ("system", "user", "assistant")},
+        prompt="<|im_start|>assistant\n",
+    )
+
+
+VICUNA = _template(
+    "<image>\n",
+    roles={"system": ("", " "), "user": ("USER: ", " "), "assistant": ("ASSISTANT: ", "</s>")},
+    prompt="ASSISTANT:",
+)
+TINYLLAVA = _template(
+    "<image>\n",
+    roles={
+        "system": ("", " "),
+        "user": ("USER: ", " "),
+        "assistant": ("ASSISTANT: ", "<|endoftext|>"),
+    },
+    prompt="ASSISTANT:",
+)
+MISTRAL = _template(
+    "<image>\n",
+    roles={"system": ("", "\n"), "user": ("[INST] ", " [/INST]"), "assistant": (" ", "</s>")},
+    prompt="",
+)
+IDEFICS: dict[str, Any] = {
+    "roles": {
+        role.lower(): (f"{role}: ", "<end_of_utterance>\n") for role in ("System", "User", "Assistant")
+    },
+    "prompt": "Assistant:",
+    # A picture stands right behind the colon, text after a space.
+    "before_picture": ("User: ", "User:"),
+}
+
+
+@functools.cache
+def _byte_level(specials: tuple[str, ...]) -> str:
+    """A byte-level BPE as JSON, like those of GPT-2, Qwen2 and Llama 3."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=420 + len(specials),
+        special_tokens=list(specials),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    return tokenizer.to_str()
+
+
+@functools.cache
+def _sentencepiece(specials: tuple[str, ...]) -> str:
+    """A BPE as SentencePiece writes it for Llama and Mistral, as JSON: spaces become "▁", one stands before the text,
+    what is unknown falls back to bytes, a begin token is added."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    start = ["<unk>", "<s>", "</s>"]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=start, show_progress=False)
+    tokenizer.train_from_iterator(TEXTS, trainer)
+    state = json.loads(tokenizer.to_str())
+    # The trainer knows no byte tokens; they stand between the special tokens and the others, as in Llama's vocabulary.
+    words = sorted(state["model"]["vocab"], key=state["model"]["vocab"].get)[len(start) :]
+    names = [*start, *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+    state["model"]["vocab"] = {name: index for index, name in enumerate(names)}
+    tokenizer = Tokenizer.from_str(json.dumps(state))
+    tokenizer.add_special_tokens(list(specials))
+    tokenizer.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(content=" ", left=1),
+        ]
+    )
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
+    )
+    return tokenizer.to_str()
+
+
+def _tokenizer(state: str, *, template: str, specials: Sequence[str], **named: str) -> Any:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(state),
+        additional_special_tokens=list(specials),
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+        model_max_length=2048,
+        **named,
+    )
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def _llama_tokenizer(template: str) -> Any:
+    specials = ("<image>", "<pad>")
+    return _tokenizer(
+        _sentencepiece(specials),
+        template=template,
+        specials=["<image>"],
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+    )
+
+
+def _text(tokenizer: Any, **settings: Any) -> dict[str, Any]:
+    """Settings of a language model of two layers and two heads."""
+    # The vocabulary is longer than the tokenizer's, as most checkpoints' are.
+    return {
+        "vocab_size": -(-len(tokenizer) // 64) * 64,
+        "hidden_size": 2 * HEAD,
+        "intermediate_size": 3 * HEAD,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 2048,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    } | settings
+
+
+def _tower(side: int, **settings: Any) -> dict[str, Any]:
+    """Settings of a tower of three layers (the last is not used where features come from layer -2)."""
+    return {
+        "hidden_size": 2 * HEAD,
+        "intermediate_size": 3 * HEAD,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 2,
+        "image_size": side,
+        "patch_size": PATCH,
+    } | settings
+
+
+def _clip_processor(side: int, kind: Any, **settings: Any) -> Any:
+    square = {"height": side, "width": side}
+    return kind(size={"shortest_edge": side}, crop_size=square, **settings)
+
+
+def _llava() -> tuple[Any, Any]:
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tokenizer = _llama_tokenizer(VICUNA)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**_tower(32)),
+        text_config=LlamaConfig(**_text(tokenizer, architectures=["LlamaForCausalLM"])),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(32 // PATCH) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        **_ends(tokenizer),
+    )
+    processor = _llava_processor(tokenizer, _clip_processor(32, CLIPImageProcessorPil), "default", 1)
+    return LlavaForConditionalGeneration(config), processor
+
+
+def _llava_processor(tokenizer: Any, image_processor: Any, select: str, additional: int) -> Any:
+    from transformers import LlavaProcessor
+
+    return LlavaProcessor(
+        image_processor=image_processor,
+        tokenizer=tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy=select,
+        num_additional_image_tokens=additional,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def _ends(tokenizer: Any) -> dict[str, Any]:
+    return {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+
+
+def _tinyllava(text: Callable[[Any], Any], tied: bool) -> tuple[Any, Any]:
+    from transformers import LlavaConfig, LlavaForConditionalGeneration, SiglipVisionConfig
+    from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+
+    specials = ("<|endoftext|>", "<image>")
+    tokenizer = _tokenizer(
+        _byte_level(specials),
+        template=TINYLLAVA,
+        specials=["<image>"],
+        eos_token="<|endoftext|>",
+        pad_token="<|endoftext|>",
+    )
+    config = LlavaConfig(
+        vision_config=SiglipVisionConfig(**_tower(32), **cast(Any, {"vision_use_head": False})),
+        text_config=text(tokenizer),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(32 // PATCH) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="full",
+        tie_word_embeddings=tied,
+        **_ends(tokenizer),
+    )
+    images = SiglipImageProcessorPil(
+        size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3
+    )
+    return LlavaForConditionalGeneration(config), _llava_processor(tokenizer, images, "full", 0)
+
+
+def _tinyllava_qwen2() -> tuple[Any, Any]:
+    from transformers import Qwen2Config
+
+    return _tinyllava(
+        lambda tokenizer: Qwen2Config(
+            **_text(tokenizer, tie_word_embeddings=True, architectures=["Qwen2ForCausalLM"])
+        ),
+        tied=True,
+    )
+
+
+def _tinyllava_phi() -> tuple[Any, Any]:
+    from transformers import PhiConfig
+
+    return _tinyllava(
+        lambda tokenizer: PhiConfig(
+            **_text(
+                tokenizer,
+                num_key_value_heads=2,
+                partial_rotary_factor=0.5,
+                tie_word_embeddings=False,
+                architectures=["PhiForCausalLM"],
+            )
+        ),
+        tied=False,
+    )
+
+
+def _llava_next() -> tuple[Any, Any]:
+    from transformers import (
+        CLIPVisionConfig,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextProcessor,
+        MistralConfig,
+    )
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+    tokenizer = _llama_tokenizer(MISTRAL)
+    config = LlavaNextConfig(
+        vision_config=CLIPVisionConfig(**_tower(24)),
+        text_config=MistralConfig(
+            **_text(tokenizer, sliding_window=None, head_dim=HEAD, architectures=["MistralForCausalLM"])
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=GRID,
+        image_seq_length=(24 // PATCH) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        **_ends(tokenizer),
+    )
+    processor = LlavaNextProcessor(
+        image_processor=_clip_processor(24, LlavaNextImageProcessorPil, image_grid_pinpoints=GRID),
+        tokenizer=tokenizer,
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    )
+    return LlavaNextForConditionalGeneration(config), processor
+
+
+def _llava_onevision() -> tuple[Any, Any]:
+    from transformers import (
+        LlavaOnevisionConfig,
+        LlavaOnevisionForConditionalGeneration,
+        LlavaOnevisionProcessor,
+        LlavaOnevisionVideoProcessor,
+        Qwen2Config,
+        SiglipVisionConfig,
+    )
+    from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+        LlavaOnevisionImageProcessorPil,
+    )
+
+    specials = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
+    tokenizer = _tokenizer(
+        _byte_level(specials),
+        template=_template(
+            "<image>\n",
+            roles={
+                role: (f"<|im_start|>{role} ", "<|im_end|>" if role != "system" else "<|im_end|>\n")
+                for role in ("system", "user")
+            }
+            | {"assistant": ("<|im_start|>assistant\n", "<|im_end|>")},
+            prompt="<|im_start|>assistant\n",
+        ),
+        specials=specials[1:],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+    config = LlavaOnevisionConfig(
+        vision_config=SiglipVisionConfig(**_tower(24), **cast(Any, {"vision_use_head": False})),
+        text_config=Qwen2Config(
+            **_text(tokenizer, tie_word_embeddings=True, architectures=["Qwen2ForCausalLM"])
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        video_token_index=tokenizer.convert_tokens_to_ids("<video>"),
+        image_grid_pinpoints=GRID,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio="anyres_max_9",
+        tie_word_embeddings=True,
+        **_ends(tokenizer),
+    )
+    size = {"height": 24, "width": 24}
+    processor = LlavaOnevisionProcessor(
+        image_processor=LlavaOnevisionImageProcessorPil(size=size, image_grid_pinpoints=GRID),
+        video_processor=LlavaOnevisionVideoProcessor(size=size),
+        tokenizer=tokenizer,
+        num_image_tokens=(24 // PATCH) ** 2,
+        vision_feature_select_strategy="full",
+        vision_aspect_ratio="anyres_max_9",
+        chat_template=tokenizer.chat_template,
+    )
+    return LlavaOnevisionForConditionalGeneration(config), processor
+
+
+def _qwen_tokenizer() -> Any:
+    specials = (
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|vision_start|>",
+        "<|vision_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+    )
+    return _tokenizer(
+        _byte_level(specials),
+        template=_chatml(
+            "<|vision_start|><|image_pad|><|vision_end|>",
+            "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
+        ),
+        specials=specials[1:],
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+    )
+
+
+def _qwen_processor(kind: Any, tokenizer: Any) -> Any:
+    from transformers import Qwen2VLVideoProcessor
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    # A token is 16 x 16 pixels; every picture becomes 4 to 36 of them.
+    size = {"shortest_edge": 4 * 256, "longest_edge": 36 * 256}
+    grid = {"patch_size": PATCH, "temporal_patch_size": 2, "merge_size": 2}
+    return kind(
+        image_processor=Qwen2VLImageProcessorPil(size=size, **grid),
+        video_processor=Qwen2VLVideoProcessor(size=size, **grid),
+        tokenizer=tokenizer,
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def _qwen_ids(tokenizer: Any) -> dict[str, Any]:
+    names = ("vision_start", "vision_end", "image_pad", "video_pad")
+    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in names}
+    return {
+        "vision_start_token_id": ids["vision_start"],
+        "vision_end_token_id": ids["vision_end"],
+        "image_token_id": ids["image_pad"],
+        "video_token_id": ids["video_pad"],
+    }
+
+
+# Half a head's width, split over time, height and width.
+MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}
+
+
+def _qwen2_vl() -> tuple[Any, Any]:
+    from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration, Qwen2VLProcessor
+    from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig, Qwen2VLVisionConfig
+
+    tokenizer = _qwen_tokenizer()
+    config = Qwen2VLConfig(
+        vision_config=Qwen2VLVisionConfig(
+            depth=2, embed_dim=2 * HEAD, hidden_size=2 * HEAD, num_heads=2, mlp_ratio=2, patch_size=PATCH
+        ),
+        text_config=Qwen2VLTextConfig(
+            **_text(tokenizer, tie_word_embeddings=True, rope_parameters=dict(MROPE))
+        ),
+        tie_word_embeddings=True,
+        **_qwen_ids(tokenizer),
+    )
+    return Qwen2VLForConditionalGeneration(config), _qwen_processor(Qwen2VLProcessor, tokenizer)
+
+
+def _qwen2_5_vl() -> tuple[Any, Any]:
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+    from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import (
+        Qwen2_5_VLTextConfig,
+        Qwen2_5_VLVisionConfig,
+    )
+
+    tokenizer = _qwen_tokenizer()
+    config = Qwen2_5_VLConfig(
+        vision_config=Qwen2_5_VLVisionConfig(
+            depth=2,
+            hidden_size=2 * HEAD,
+            intermediate_size=3 * HEAD,
+            out_hidden_size=2 * HEAD,
+            num_heads=2,
+            patch_size=PATCH,
+            window_size=4 * PATCH,  # windows of two tokens a side, so that they are not the whole picture
+            fullatt_block_indexes=[1],
+        ),
+        text_config=Qwen2_5_VLTextConfig(
+            **_text(tokenizer, tie_word_embeddings=False, rope_parameters=dict(MROPE))
+        ),
+        tie_word_embeddings=False,
+        **_qwen_ids(tokenizer),
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), _qwen_processor(Qwen2_5_VLProcessor, tokenizer)
+
+
+# Up to six rows and columns have tokens of their own in the published vocabularies.
+_CELLS = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
+# Pictures are 64 pixels on the longer side, cut into tiles of 32: 4 tiles and the whole, of 4 tokens each.
+_TILES: dict[str, Any] = {"size": {"longest_edge": 64}, "max_image_size": {"longest_edge": 32}}
+_TILE_TOKENS = (32 // PATCH) ** 2 // 4
+
+
+def _idefics3() -> tuple[Any, Any]:
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, LlamaConfig
+    from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    own = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
+    specials = ("<|begin_of_text|>", "<|pad|>", *own, *_CELLS)
+    tokenizer = _tokenizer(
+        _byte_level(specials),
+        template=_template("<image>", start="<|begin_of_text|>", **IDEFICS),
+        specials=[*own, *_CELLS],
+        bos_token="<|begin_of_text|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<|pad|>",
+    )
+    config = Idefics3Config(
+        vision_config=Idefics3VisionConfig(**_tower(32)),
+        text_config=LlamaConfig(
+            **_text(tokenizer, tie_word_embeddings=False, architectures=["LlamaForCausalLM"])
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        tie_word_embeddings=False,
+        **_ends(tokenizer),
+    )
+    processor = Idefics3Processor(
+        image_processor=Idefics3ImageProcessorPil(**_TILES),
+        tokenizer=tokenizer,
+        image_seq_len=_TILE_TOKENS,
+        chat_template=tokenizer.chat_template,
+    )
+    return Idefics3ForConditionalGeneration(config), processor
+
+
+def _smolvlm() -> tuple[Any, Any]:
+    from transformers import (
+        LlamaConfig,
+        SmolVLMConfig,
+        SmolVLMForConditionalGeneration,
+        SmolVLMProcessor,
+        SmolVLMVideoProcessor,
+    )
+    from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
+    from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+    own = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
+    specials = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *own, *_CELLS)
+    tokenizer = _tokenizer(
+        _byte_level(specials),
+        template=_template("<image>", start="<|im_start|>", **IDEFICS),
+        specials=[*own, *_CELLS],
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<|im_end|>",
+    )
+    config = SmolVLMConfig(
+        vision_config=SmolVLMVisionConfig(**_tower(32)),
+        text_config=LlamaConfig(
+            **_text(tokenizer, tie_word_embeddings=True, architectures=["LlamaForCausalLM"])
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        tie_word_embeddings=True,
+        **_ends(tokenizer),
+    )
+    processor = SmolVLMProcessor(
+        image_processor=SmolVLMImageProcessorPil(**_TILES),
+        video_processor=SmolVLMVideoProcessor(
+            size={"longest_edge": 64}, max_image_size={"longest_edge": 32}, num_frames=2
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=_TILE_TOKENS,
+        chat_template=tokenizer.chat_template,
+    )
+    return SmolVLMForConditionalGeneration(config), processor
+
+
+_BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
+    "llava": _llava,
+    "tinyllava": _tinyllava_qwen2,
+    "tinyllava_phi": _tinyllava_phi,
+    "llava_next": _llava_next,
+    "llava_onevision": _llava_onevision,
+    "qwen2_vl": _qwen2_vl,
+    "qwen2_5_vl": _qwen2_5_vl,
+    "idefics3": _idefics3,
+    "smolvlm": _smolvlm,
+}
+NAMES = tuple(_BUILDERS)
+
+
+def build(name: str, folder: Path | None = None) -> tuple[Any, Any]:
+    """``(model, processor)`` of a family; with ``folder`` also saved there by transformers' own ``save_pretrained``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(NAMES.index(name))
+        model, processor = _BUILDERS[name]()
+        # Large enough that the answer depends on the picture; biases and norms away from 0 and 1, so that a weight
+        # that gets lost on the way shows.
+        with torch.no_grad():
+            for path, parameter in model.named_parameters():
+                if parameter.dim() > 1:
+                    parameter.mul_(4 if "embed" in path or "lm_head" in path else 7)
+                else:
+                    parameter.add_(0.1 * torch.randn_like(parameter))
+    model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
+    model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
+    if folder is not None:
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return model.eval(), processor
+
+
+def prompt(processor: Any, question: str, images: int = 1) -> str:
+    """A user's turn of ``images`` pictures and a question, ready to be answered."""
+    content = [{"type": "image"}] * images + [{"type": "text", "text": question}]
+    return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
