@@ -4,6 +4,8 @@ Decided on characters, mapped to tokens by offsets. A token is learned as instru
 visible instruction character and no visible character of a role marker, the system prompt, an image placeholder or a
 template; as response when it holds any character of an answer or its end token. Works on many conversations at once:
 their characters and tokens lie one after the other in flat arrays.
+
+Pieces of one character (the bytes of an emoji) share its offsets, and so its reason.
 """
 
 from __future__ import annotations
@@ -32,8 +34,8 @@ class Reason(IntEnum):
     SYSTEM = 4
     SPACE = 5  # nothing visible, such as the newline after the image
     IMAGE = 6
-    TEXT_ONLY = 7  # instruction side of a conversation without image, when those are not learned
-    SPECIAL = 8  # tokens without characters, such as a begin-of-text token
+    TEXT_ONLY = 7  # instruction side before any image of the conversation, when those are not learned
+    SPECIAL = 8  # begin-of-text tokens, written by the layout or added by the tokenizer
 
 
 # The ladder of the paper's table 4. In l2t_all only image and begin-of-text tokens stay out.
@@ -46,6 +48,7 @@ LEARNED: dict[Mode, frozenset[Reason]] = {
     "l2t": frozenset({Reason.RESPONSE, Reason.INSTRUCTION}),
 }
 
+_TEXTS = (Span.INSTRUCTION, Span.TEMPLATE, Span.RESPONSE)
 _SPACES = np.array(sorted(ord(c) for c in map(chr, range(0x3001)) if c.isspace()), dtype=np.uint32)
 
 
@@ -81,24 +84,24 @@ def token_reasons(
 
     Args:
         spans, visible: per character, from :func:`character_spans`.
-        offsets: [tokens, 2] first and one-past-last character of each token; start == end for tokens without text.
+        offsets: [tokens, 2] first and one-past-last character of each token; start == end for tokens without text
+            and for blanks that the tokenizer left out of its offsets.
 
     Returns:
         [tokens] values of :class:`Reason`; one mask decides all modes.
     """
-    start, end = offsets[:, 0], offsets[:, 1]
+    start, end = _with_blanks(offsets, visible)
 
     def holds(flags: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        sums = np.concatenate([[0], np.cumsum(flags)])
-        return sums[end] > sums[start]
+        return _count(flags, start, end) > 0
 
     def shows(span: Span) -> NDArray[np.bool_]:
         return holds((spans == span) & visible)
 
-    response = holds(spans == Span.RESPONSE)
+    response = holds((spans == Span.RESPONSE) | (spans == Span.END))
     # First match wins: one foreign character is enough to keep a token out of the instruction loss.
     conditions = [
-        (start >= end, Reason.SPECIAL),
+        ((start >= end) | shows(Span.BEGIN), Reason.SPECIAL),
         (shows(Span.IMAGE), Reason.IMAGE),
         (shows(Span.ROLE), Reason.ROLE),
         (shows(Span.SYSTEM), Reason.SYSTEM),
@@ -110,15 +113,36 @@ def token_reasons(
     return chosen.astype(np.uint8)
 
 
+def strays(
+    ids: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    spans: NDArray[np.uint8],
+    visible: NDArray[np.bool_],
+    special_ids: Sequence[int],
+) -> NDArray[np.bool_]:
+    """[tokens] which of them are special tokens that a text of the data has made.
+
+    Rendering refuses texts that hold a special token as it is written; this finds what a normalising tokenizer makes
+    one of (``＜image＞`` under NFKC).
+    """
+    is_text = np.isin(spans, _TEXTS) & visible
+    return np.isin(ids, special_ids) & (_count(is_text, offsets[:, 0], offsets[:, 1]) > 0)
+
+
 def learned(
     reasons: NDArray[np.uint8], mode: Mode, *, has_image: bool = True, text_only_instructions: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Apply a mode: (reasons, learned) per token of one conversation.
 
-    Without an image (and without ``text_only_instructions``) only the response is learned, whatever the mode.
+    Without an image (and without ``text_only_instructions``) only the response is learned, whatever the mode. In a
+    conversation whose first image comes in a later turn, the instructions before it are likewise not learned: nothing
+    they could be predicted from is there yet.
     """
-    if mode != "vit" and not has_image and not text_only_instructions:
+    if mode != "vit" and not text_only_instructions:
         would = np.isin(reasons, [r for r in LEARNED[mode] if r is not Reason.RESPONSE])
+        if has_image:
+            blind = np.cumsum(reasons == Reason.IMAGE) == 0
+            would &= blind & np.isin(reasons, (Reason.INSTRUCTION, Reason.TEMPLATE))
         reasons = np.where(would, np.uint8(Reason.TEXT_ONLY), reasons)
     return reasons, np.isin(reasons, list(LEARNED[mode]))
 
@@ -126,3 +150,24 @@ def learned(
 def labels(ids: NDArray[Any], is_learned: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Labels as transformers wants them (the model shifts): the id where learned, ``IGNORE`` elsewhere."""
     return np.where(is_learned, ids, IGNORE).astype(np.int64)
+
+
+def _count(flags: NDArray[np.bool_], start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many characters from ``start`` to before ``end`` are flagged."""
+    sums = np.concatenate([[0], np.cumsum(flags)])
+    return np.asarray(sums[end] - sums[start], np.int64)
+
+
+def _with_blanks(
+    offsets: NDArray[np.int64], visible: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First and one-past-last character per token, where tokens without any have the blanks right before them.
+
+    GPT-2's tokenizer and its kin (``trim_offsets``) give the space before an answer's first digit no characters, and so
+    it would go unlearned. A begin-of-text token has no blanks before it.
+    """
+    start, end = offsets[:, 0], offsets[:, 1]
+    before = np.concatenate([[0], np.maximum.accumulate(end)[:-1]]) if len(end) else end
+    owns = (start >= end) & (before < end)
+    owns[owns] = _count(visible, before[owns], end[owns]) == 0
+    return np.where(owns, before, start), end
