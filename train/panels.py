@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +116,7 @@ def health(run: RunLog) -> list[Panel]:
         ("Memory, GB", _curves(run, {"peak": "memory_gb"}), {"zero": True}),
         ("Learned tokens per log line", _learned(run), {"zero": True}),
     ]
-    return [_panel(title, curves, x_label="step", **how) for title, curves, how in charts if curves]
+    return [_panel(title, curves, "", x_label="step", **how) for title, curves, how in charts if curves]
 
 
 def rates(run: RunLog) -> list[Curve]:
@@ -144,7 +143,7 @@ def _learned(run: RunLog) -> list[Curve]:
     return [curve for curve in _curves(run, keys) if any(y > 0 for _, y in curve.points)]
 
 
-def _panel(title: str, curves: list[Curve], *, note: str = "", **how: Any) -> Panel:
+def _panel(title: str, curves: list[Curve], note: str = "", **how: Any) -> Panel:
     return Panel(title=title, chart=plot(curves, label=title, **how), legend=legend(curves), note=note)
 
 
@@ -172,17 +171,18 @@ def token_shares(run: RunLog) -> list[Share]:
     total = run.total("tokens")
     if not total:
         return []
-    tokens: Counter[str] = Counter()
+    masked: dict[str, float] = {}
     for line in run.lines:
         size = number(line.get("tokens")) or 0.0
-        masked = line.get("masked_share")
-        for reason, share in masked.items() if isinstance(masked, dict) else ():
-            tokens[reason] += (number(share) or 0.0) * size
+        shares = line.get("masked_share")
+        for reason, share in shares.items() if isinstance(shares, dict) else ():
+            masked[reason] = masked.get(reason, 0.0) + (number(share) or 0.0) * size
     rows = [
         (f"learned_{part}", f"learned: {part}", run.total(f"tokens_{part}"), True)
         for part in ("instruction", "response")
     ]
-    rows += [(reason, REASONS.get(reason, ""), count, False) for reason, count in tokens.most_common()]
+    by_count = sorted(masked.items(), key=lambda item: -item[1])
+    rows += [(reason, REASONS.get(reason, ""), count, False) for reason, count in by_count]
     # Shares are logged with four digits; what these digits lose is not worth a row.
     rest = total - sum(count for _, _, count, _ in rows)
     if rest > 0.002 * total:
