@@ -54,7 +54,7 @@ def llama(legacy: bool = True) -> Any:
             (pair for pair in halves if pair[0] in vocab and pair[1] in vocab),
             key=lambda pair: (vocab[pair[0]], vocab[pair[1]]),
         )
-    tokenizer = LlamaTokenizer(vocab=vocab, merges=merges, legacy=legacy)
+    tokenizer = LlamaTokenizer(vocab=vocab, merges=merges, legacy=legacy, add_bos_token=True)
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE]})
     return tokenizer
 
