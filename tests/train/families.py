@@ -300,6 +300,7 @@ def _tinyllava_phi() -> tuple[Any, Any]:
             **_text(
                 tokenizer,
                 num_key_value_heads=2,
+                intermediate_size=8 * HEAD,  # vLLM takes four times the hidden size, whatever the config says
                 partial_rotary_factor=0.5,
                 tie_word_embeddings=False,
                 architectures=["PhiForCausalLM"],
@@ -422,8 +423,8 @@ def _qwen_tokenizer() -> Any:
 
 
 def _qwen_processor(kind: Any, tokenizer: Any) -> Any:
-    from transformers import Qwen2VLVideoProcessor
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
     # A token is 16 x 16 pixels; every picture becomes 4 to 36 of them.
     size = {"shortest_edge": 4 * 256, "longest_edge": 36 * 256}
@@ -544,10 +545,10 @@ def _smolvlm() -> tuple[Any, Any]:
         SmolVLMConfig,
         SmolVLMForConditionalGeneration,
         SmolVLMProcessor,
-        SmolVLMVideoProcessor,
     )
     from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
     from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+    from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
 
     own = ("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
     specials = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", *own, *_CELLS)
