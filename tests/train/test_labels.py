@@ -1,7 +1,10 @@
-"""The mask: what each mode learns, on the cases that other trainers get wrong."""
+"""The mask: what each mode learns, on the cases that other trainers get wrong, on three families of tokenizers."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -9,49 +12,80 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from datagen.records import Turn
-from train.encode import Encoder, Sample
-from train.labels import IGNORE, LEARNED, Reason, labels
-from train.render import FORMATS, BadConversation, ChatFormat
+from tests.train.offline_tokenizers import FAMILIES, IMAGE, LAYOUTS
+from train.chatformat import special_ids, special_texts
+from train.config import Mode
+from train.labels import (
+    IGNORE,
+    LEARNED,
+    Reason,
+    character_spans,
+    labels,
+    learned,
+    mark_templates,
+    strays,
+    token_reasons,
+)
+from train.render import FORMATS, BadConversation, ChatFormat, Piece, Span, render, text_of
 from train.templates import TemplateSet, load_list
 from train.tokenizer import train_tokenizer
 
-IMAGES = 4
-TOKENIZER = train_tokenizer(["USER: <image>\nWhat color is it? ASSISTANT: The cat is red.</s>"] * 5, 400)
+STARTER = train_tokenizer(["USER: <image>\nWhat color is it? ASSISTANT: The cat is red.</s>"] * 5, 400)
 TABLE_8 = load_list("mix665k")
-MODES = ("vit", "l2t", "l2t_no_system", "l2t_all")  # each learns more than the one before
+MODES: tuple[Mode, ...] = ("vit", "l2t", "l2t_no_system", "l2t_all")  # each learns more than the one before
+ANSWER_SHORTLY = TemplateSet(counts=(("Answer shortly.", 3), ("Answer shortly. In one word.", 2)))
 
 
-def encoder(mode: Any = "l2t", **settings: Any) -> Encoder:
-    values: dict[str, Any] = {
-        "tokenizer": TOKENIZER,
-        "fmt": FORMATS["starter"],
-        "image_token_id": TOKENIZER.convert_tokens_to_ids("<image>"),
-        "tokens_per_image": IMAGES,
-        "mode": mode,
-        "templates": TABLE_8,
-        "max_length": 4096,
-    }
-    return Encoder(**(values | settings))
+@dataclass(frozen=True)
+class Encoded:
+    """A conversation as tokens, with all that its labels are made of."""
+
+    tokenizer: Any
+    pieces: list[Piece]
+    ids: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    reasons: NDArray[np.uint8]
+
+    def learn(self, mode: Mode, **settings: bool) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        has_image = any(span is Span.IMAGE for _, span in self.pieces)
+        return learned(self.reasons, mode, has_image=has_image, **settings)
+
+    def text(self, chosen: NDArray[np.bool_]) -> str:
+        return str(self.tokenizer.decode(self.ids[chosen]))
+
+    def learned_text(self, reason: Reason, mode: Mode = "l2t", **settings: bool) -> str:
+        reasons, is_learned = self.learn(mode, **settings)
+        return self.text(is_learned & (reasons == reason))
 
 
 def talk(*texts: str) -> list[Turn]:
     return [Turn(role="assistant" if i % 2 else "user", text=t) for i, t in enumerate(texts)]
 
 
-def encode(turns: list[Turn], images: int = 1, mode: Any = "l2t", **settings: Any) -> Sample:
-    (sample,) = encoder(mode, **settings).encode([(turns, images)])
-    assert isinstance(sample, Sample), sample
-    return sample
+def encode(
+    turns: Sequence[Turn],
+    images: int = 1,
+    *,
+    tokenizer: Any = STARTER,
+    fmt: ChatFormat = FORMATS["starter"],
+    templates: TemplateSet = TABLE_8,
+) -> Encoded:
+    pieces = mark_templates(render(turns, images, fmt, special_texts(tokenizer)), templates)
+    found = tokenizer(text_of(pieces), return_offsets_mapping=True, add_special_tokens=not fmt.begin)
+    offsets = np.array(found["offset_mapping"], np.int64).reshape(-1, 2)
+    reasons = token_reasons(*character_spans(pieces), offsets)
+    return Encoded(tokenizer, pieces, np.array(found["input_ids"], np.int64), offsets, reasons)
 
 
-def learned_text(sample: Sample, reason: Reason) -> str:
-    return TOKENIZER.decode(sample.ids[sample.is_learned & (sample.reasons == reason)])
+def squeezed(text: str) -> str:
+    """Without blanks, composed: what two texts must share when tokens of blanks do not count.
 
-
-def instruction(question: str, answer: str = "yes", **settings: Any) -> str:
-    return learned_text(encode(talk(question, answer), **settings), Reason.INSTRUCTION).strip()
+    SentencePiece writes a blank as ``▁`` and reads a ``▁`` of the text as one.
+    """
+    return unicodedata.normalize("NFC", "".join(text.replace("▁", " ").split()))
 
 
 CASES = {
@@ -86,150 +120,237 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("family", ["starter", *FAMILIES])
 @pytest.mark.parametrize(("question", "kept"), CASES.values(), ids=CASES.keys())
-def test_instruction_without_templates(question: str, kept: str) -> None:
-    # Tokens of blanks alone are not learned, so blanks do not count here.
-    assert "".join(instruction(question).split()) == "".join(kept.split()).replace("’", "'")
+def test_instruction_without_templates(family: str, question: str, kept: str) -> None:
+    settings = (
+        {"tokenizer": FAMILIES[family](), "fmt": FORMATS[LAYOUTS[family]]} if family != "starter" else {}
+    )
+    found = encode(talk(question, "yes"), **settings)
+    assert squeezed(found.learned_text(Reason.INSTRUCTION)) == squeezed(kept)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_response_is_learned_with_its_end(mode: Any) -> None:
-    sample = encode(talk("What color is it?", "red", "And now?", "The cat is red."), mode=mode)
-    assert learned_text(sample, Reason.RESPONSE) == " red</s> The cat is red.</s>"
+def test_response_is_learned_with_its_end(mode: Mode) -> None:
+    found = encode(talk("What color is it?", "red", "And now?", "The cat is red."))
+    assert found.learned_text(Reason.RESPONSE, mode) == " red</s> The cat is red.</s>"
+
+
+def test_the_separator_after_an_answer_is_not_learned() -> None:
+    tokenizer = FAMILIES["qwen2"]()
+    found = encode(talk("What?", "red", "And?", "blue"), 1, tokenizer=tokenizer, fmt=FORMATS["chatml"])
+    assert found.learned_text(Reason.RESPONSE) == "red<|im_end|>blue<|im_end|>"
+    assert found.learned_text(Reason.RESPONSE, "vit") == "red<|im_end|>blue<|im_end|>"
 
 
 def test_ladder_differs_by_what_its_steps_name() -> None:
     turns = talk(
         "What is it?\nAnswer the question using a single word or phrase.", "a cat", "And here?", "a dog"
     )
-    reasons, masks = {}, {}
-    for mode in MODES:
-        sample = encode(turns, mode=mode, fmt=FORMATS["vicuna"])
-        masks[mode], reasons[mode] = sample.is_learned, sample.reasons
+    found = encode(turns, fmt=FORMATS["vicuna"])
+    masks = {mode: found.learn(mode)[1] for mode in MODES}
 
-    def steps(more: str, less: str) -> set[Reason]:
+    def steps(more: Mode, less: Mode) -> set[Reason]:
         assert (masks[less] <= masks[more]).all()
-        return {Reason(r) for r in reasons[more][masks[more] & ~masks[less]]}
+        return {Reason(r) for r in found.reasons[masks[more] & ~masks[less]]}
 
     assert steps("l2t", "vit") == {Reason.INSTRUCTION}
     assert steps("l2t_no_system", "l2t") == {Reason.TEMPLATE}
     assert steps("l2t_all", "l2t_no_system") == {Reason.ROLE, Reason.SYSTEM, Reason.SPACE}
+    rest = found.text(masks["l2t_all"] & ~masks["l2t"])
+    system = FORMATS["vicuna"].system
+    template = "Answer the question using a single word or phrase."
+    assert squeezed(rest) == squeezed(f"{system}USER: {template} ASSISTANT: USER: ASSISTANT:")
 
 
 def test_text_only_learns_the_response_unless_told() -> None:
-    turns = talk("Say red.", "red")
-    assert learned_text(encode(turns, images=0), Reason.INSTRUCTION) == ""
-    assert Reason.TEXT_ONLY in encode(turns, images=0).reasons
-    told = encode(turns, images=0, text_only_instructions=True)
-    assert learned_text(told, Reason.INSTRUCTION).replace(" ", "") == "Sayred."
+    found = encode(talk("Say red.", "red"), images=0)
+    assert found.learned_text(Reason.INSTRUCTION) == ""
+    assert Reason.TEXT_ONLY in found.learn("l2t")[0]
+    told = found.learned_text(Reason.INSTRUCTION, text_only_instructions=True)
+    assert squeezed(told) == "Sayred."
+
+
+def test_instructions_before_the_first_image_are_text_only() -> None:
+    found = encode(talk("Say red.", "red", "<image>\nWhat is it?", "a cat", "And now?", "red"))
+    assert squeezed(found.learned_text(Reason.INSTRUCTION)) == "Whatisit?Andnow?"
+    told = found.learned_text(Reason.INSTRUCTION, text_only_instructions=True)
+    assert squeezed(told) == "Sayred.Whatisit?Andnow?"
+    assert squeezed(found.learned_text(Reason.RESPONSE)) == "red</s>acat</s>red</s>"
+    assert (found.learn("vit")[0] == found.reasons).all()
 
 
 def test_image_comes_first_wherever_it_was() -> None:
     first, last = (encode(talk(text, "yes")) for text in ("<image>\nWhat is it?", "What is it?\n<image>"))
     assert first.ids.tolist() == last.ids.tolist()
-    assert first.reasons.tolist().count(Reason.IMAGE) == IMAGES
+    assert first.reasons.tolist().count(Reason.IMAGE) == 1
 
 
 def test_several_images() -> None:
-    assert (
-        encode(talk("Which differs?", "the second"), images=3).reasons.tolist().count(Reason.IMAGE)
-        == 3 * IMAGES
+    found = encode(talk("Which differs?", "the second"), images=3)
+    assert found.reasons.tolist().count(Reason.IMAGE) == 3
+
+
+def test_begin_token_is_never_learned() -> None:
+    """Added by the tokenizer as Llama's does, or written by the layout as SmolVLM's."""
+    added = encode(talk("hi", "ho"), tokenizer=FAMILIES["llama"](), fmt=FORMATS["vicuna"])
+    written = encode(
+        talk("hi", "ho"), tokenizer=FAMILIES["llama"](), fmt=replace(FORMATS["vicuna"], begin="<s>")
     )
+    for found in (added, written):
+        assert found.ids.tolist().count(found.tokenizer.bos_token_id) == 1
+        assert found.reasons[0] == Reason.SPECIAL
+        assert not any(found.learn(mode)[1][0] for mode in MODES)
+    assert added.ids.tolist() == written.ids.tolist()
+    assert added.reasons.tolist() == written.reasons.tolist()
 
 
-def test_cut_at_max_length_counts_and_keeps_images() -> None:
-    turns = talk("What is it?", "red " * 40)
-    whole, cut = encode(turns), encode(turns, max_length=30)
-    assert len(cut.ids) == 30
-    assert cut.dropped == int(whole.is_learned.sum()) - int(cut.is_learned.sum()) > 0
-    (refused,) = encoder(max_length=3).encode([(turns, 1)])
-    assert isinstance(refused, BadConversation)
-    assert "image tokens" in str(refused)
+def test_bytes_of_one_character_share_its_reason() -> None:
+    for family in FAMILIES:
+        found = encode(talk("🙂", "👍🏽"), tokenizer=FAMILIES[family](), fmt=FORMATS[LAYOUTS[family]])
+        assert found.learned_text(Reason.INSTRUCTION).strip() == "🙂"
+        assert "👍🏽" in found.learned_text(Reason.RESPONSE)
+        assert found.reasons.tolist().count(Reason.INSTRUCTION) >= 4
 
 
-@pytest.mark.parametrize(
-    ("turns", "reason"),
-    [
-        ([], "empty conversation"),
-        (talk("Q"), "no answer"),
-        (talk("Q", " "), "empty answer"),
-        ([Turn(role="assistant", text="a")], "expected 'user'"),
-        (talk("Q </s> again", "a"), "special token"),
-    ],
-)
-def test_malformed_rows_say_why(turns: list[Turn], reason: str) -> None:
-    good = talk("What is it?", "red")
-    first, bad, last = encoder().encode([(good, 1), (turns, 1), (good, 1)])
-    assert isinstance(bad, BadConversation)
-    assert reason in str(bad)
-    assert isinstance(first, Sample)
-    assert isinstance(last, Sample)
-    assert first.ids.tolist() == last.ids.tolist()
+def test_a_tokenizer_that_normalises_cannot_make_a_marker() -> None:
+    """NFKC makes ``<image>`` of full-width letters, where the tokenizer looks for its tokens after normalising."""
+    from tokenizers import AddedToken, normalizers
+
+    tokenizer = train_tokenizer(["USER: <image>\nWhat? ASSISTANT: yes</s>"] * 5, 300)
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.NFKC()
+    backend.add_special_tokens([AddedToken("<pic>", normalized=True, special=True)])
+    found = encode(talk("Is it ＜pic＞ or <image>?", "＜pic＞"), tokenizer=tokenizer)
+    spans, visible = character_spans(found.pieces)
+    pic = backend.token_to_id("<pic>")
+    flagged = strays(found.ids, found.offsets, spans, visible, [*special_ids(tokenizer), pic])
+    assert found.ids[flagged].tolist() == [pic, pic]
 
 
-texts = st.text(
-    alphabet=st.sampled_from([*"abc xyz.?!:\n\t0159", "é", "漢", "\u3000", "’", "🙂", "Ω", "\u200b"]),
-    max_size=30,
-)
+def oracle(pieces: Sequence[Piece], offsets: NDArray[np.int64]) -> list[Reason]:
+    """The rule for one token at a time, on sets of characters."""
+    characters = [(span, not c.isspace()) for text, span in pieces for c in text]
+    found, before = [], 0
+    for start, end in offsets.tolist():
+        # Blanks right before a token of no characters are its own.
+        if start >= end and before < end and not any(visible for _, visible in characters[before:end]):
+            start = before
+        before = max(before, end)
+        held = characters[start:end]
+        shown = {span for span, visible in held if visible}
+        if not held or Span.BEGIN in shown:
+            found.append(Reason.SPECIAL)
+        elif foreign := shown & {Span.IMAGE, Span.ROLE, Span.SYSTEM, Span.TEMPLATE}:
+            first = next(s for s in (Span.IMAGE, Span.ROLE, Span.SYSTEM, Span.TEMPLATE) if s in foreign)
+            found.append(Reason[first.name])
+        elif {Span.RESPONSE, Span.END} & {span for span, _ in held}:
+            found.append(Reason.RESPONSE)
+        else:
+            found.append(Reason.INSTRUCTION if Span.INSTRUCTION in shown else Reason.SPACE)
+    return found
+
+
+HOSTILE = [
+    *("USER: ", " ASSISTANT:", "ASSISTANT: ", "</", "s>", "<im", "age>", "<|endoftext", "|>", "<0x0A>", "▁"),
+    *("Answer shortly.", "Answer shortly.\nIn one word.", "cat", "The", "12.5", "?", ":", ".", "'s"),
+    *(" ", "\n", "\t", "\u3000", "\u00a0", "\u200b", "\u200d", "\u202e", "\ufeff", "\x1f", "\0"),
+    *(
+        "e\u0301",
+        "é",
+        "\u0301",
+        "漢字",
+        "אב",
+        "ﬁ",
+        "\u0958",
+        "🙂",
+        "👩\u200d👧",
+        "👍🏽",
+        "🇩🇪",
+        "Ω",
+        "＜image＞",
+    ),
+]
+texts = st.lists(st.sampled_from(HOSTILE) | st.text(max_size=2), max_size=8).map("".join)
 conversations = st.lists(
     st.tuples(texts, texts.filter(lambda t: t.strip() != "")), min_size=1, max_size=3
 ).map(lambda pairs: talk(*(t for pair in pairs for t in pair)))
 
 
-@settings(max_examples=120, deadline=None)
-@given(conversations, st.integers(0, 2), st.sampled_from(["starter", "vicuna"]))
-def test_any_text(turns: list[Turn], images: int, layout: str) -> None:
-    templates = TemplateSet(counts=(("abc.", 3), ("x?", 2)))
-    masks = {}
-    for mode in MODES:
-        sample = encode(turns, images, mode, templates=templates, fmt=FORMATS[layout])
-        masks[mode] = sample.is_learned
-        targets = labels(sample.ids, sample.is_learned)
-        assert (targets[sample.ids == encoder().image_token_id] == IGNORE).all()
-        assert set(sample.reasons[sample.is_learned]) <= set(LEARNED[mode])
-        answers = "".join(f" {t.text.strip()}</s>" for t in turns if t.role == "assistant")
-        assert learned_text(sample, Reason.RESPONSE) == answers
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=100, deadline=None)
+@given(conversations, st.integers(0, 2), st.booleans())
+def test_any_text(family: str, turns: list[Turn], images: int, text_only: bool) -> None:
+    tokenizer, fmt = FAMILIES[family](), FORMATS[LAYOUTS[family]]
+    try:
+        found = encode(turns, images, tokenizer=tokenizer, fmt=fmt, templates=ANSWER_SHORTLY)
+    except BadConversation as error:
+        assert "special token" in str(error) or "image marker" in str(error)
+        return
+    assert found.reasons.tolist() == oracle(found.pieces, found.offsets)
+
+    masks = {mode: found.learn(mode, text_only_instructions=text_only)[1] for mode in MODES}
     for less, more in pairwise(MODES):
         assert (masks[less] <= masks[more]).all()
-    if images == 0:
+    if images == 0 and not text_only:
         assert np.array_equal(masks["vit"], masks["l2t_all"])
 
-
-@settings(max_examples=60, deadline=None)
-@given(st.lists(conversations, min_size=1, max_size=4))
-def test_many_at_once_equal_one_by_one(rows: list[list[Turn]]) -> None:
-    together = encoder().encode([(turns, 1) for turns in rows])
-    for turns, sample in zip(rows, together, strict=True):
-        alone = encode(turns)
-        assert isinstance(sample, Sample)
-        assert alone.ids.tolist() == sample.ids.tolist()
-        assert alone.reasons.tolist() == sample.reasons.tolist()
-
-
-def test_begin_token_is_never_learned() -> None:
-    """A tokenizer that adds a begin token, as Llama's does."""
-    from tokenizers import processors
-    from transformers import PreTrainedTokenizerFast
-
-    backend = train_tokenizer(["USER: hi ASSISTANT: ho</s>"], 300).backend_tokenizer
-    pad = backend.token_to_id("<pad>")
-    backend.post_processor = processors.TemplateProcessing(single="<pad> $A", special_tokens=[("<pad>", pad)])
-    other = PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", eos_token="</s>")
+    # Special tokens are there as often as the layout writes them; images never carry labels.
+    spans, visible = character_spans(found.pieces)
+    assert not strays(found.ids, found.offsets, spans, visible, special_ids(tokenizer)).any()
+    is_image = found.ids == tokenizer.convert_tokens_to_ids(IMAGE)
+    assert is_image.sum() == images
+    assert found.ids.tolist().count(tokenizer.eos_token_id) == len(turns) // 2
     for mode in MODES:
-        sample = encode(talk("hi", "ho"), 0, mode, tokenizer=other)
-        assert sample.reasons[0] == Reason.SPECIAL
-        assert not sample.is_learned[0]
+        assert (labels(found.ids, masks[mode])[is_image] == IGNORE).all()
+        reasons, _ = found.learn(mode)
+        assert set(reasons[found.learn(mode)[1]]) <= set(LEARNED[mode])
+
+    # What is learned of either part is that part of the conversation and nothing else.
+    said = {span: "".join(text for text, s in found.pieces if s in (span, Span.END)) for span in Span}
+    assert squeezed(found.text(masks["vit"])) == squeezed(said[Span.RESPONSE])
+    if images or text_only:
+        instruction = "".join(text for text, s in found.pieces if s is Span.INSTRUCTION)
+        mixed = _letters_that_share_a_token_with_a_template(found)
+        if not mixed:
+            learned_more = found.text(masks["l2t"] & ~masks["vit"])
+            assert squeezed(learned_more) == squeezed(instruction)
+            outside = "".join(t for t, s in found.pieces if s in (Span.ROLE, Span.SYSTEM, Span.TEMPLATE))
+            assert squeezed(found.text(masks["l2t_all"] & ~masks["l2t"])) == squeezed(outside)
+
+
+def _letters_that_share_a_token_with_a_template(found: Encoded) -> bool:
+    """Whether a token holds visible characters of an instruction and of a template or marker; it is not learned."""
+    spans, visible = character_spans(found.pieces)
+    held = (set(spans[a:b][visible[a:b]].tolist()) for a, b in found.offsets.tolist())
+    return any(Span.INSTRUCTION in spans and len(spans) > 1 for spans in held)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(conversations, min_size=1, max_size=4), st.sampled_from(list(FAMILIES)))
+def test_many_at_once_equal_one_by_one(rows: list[list[Turn]], family: str) -> None:
+    """Conversations one after the other in flat arrays, as batches are encoded."""
+    alone = []
+    for turns in rows:
+        try:
+            alone.append(encode(turns, tokenizer=FAMILIES[family](), fmt=FORMATS[LAYOUTS[family]]))
+        except BadConversation:
+            continue
+    if not alone:
+        return
+    starts = np.cumsum([0, *(len(text_of(e.pieces)) for e in alone)])
+    offsets = np.concatenate([e.offsets + start for e, start in zip(alone, starts, strict=False)])
+    together = token_reasons(*character_spans([p for e in alone for p in e.pieces]), offsets)
+    assert together.tolist() == [r for e in alone for r in e.reasons.tolist()]
 
 
 def test_layout_equals_the_chat_template(tokenizer: Any) -> None:
-    fmt: ChatFormat = FORMATS["starter"]
-    from train.render import render, text_of
-
     turns = talk("What is it?", "a cat", "Sure?", "yes")
     messages = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]},
         *({"role": t.role, "content": t.text} for t in turns[1:]),
     ]
-    assert tokenizer.apply_chat_template(messages, tokenize=False) == text_of(render(turns, 1, fmt))
+    rendered = text_of(render(turns, 1, FORMATS["starter"]))
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == rendered
     prompt = tokenizer.apply_chat_template(messages[:1], tokenize=False, add_generation_prompt=True)
     assert prompt == "USER: <image>\nWhat is it? ASSISTANT:"
