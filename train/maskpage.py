@@ -108,9 +108,10 @@ def blocks(tokens: Sequence[MaskToken]) -> Iterator[Block]:
     while at < len(tokens):
         first, end = tokens[at], at + 1
         is_image = first.reason == "image"
-        while end < len(tokens) and (
-            (is_image and tokens[end].reason == "image")
-            or (tokens[end].part and tokens[end][2:4] == first[2:4])
+        while (
+            end < len(tokens)
+            and tokens[end][2:4] == first[2:4]  # reason and whether it is learned
+            and (is_image or tokens[end].part)
         ):
             end += 1
         yield _block(tokens[at:end], is_image)
