@@ -106,12 +106,22 @@ IDEFICS: dict[str, Any] = {
 
 
 @functools.cache
-def _byte_level(specials: tuple[str, ...]) -> str:
-    """A byte-level BPE as JSON, like those of GPT-2, Qwen2 and Llama 3."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def _byte_level(specials: tuple[str, ...], *, qwen: bool = False) -> str:
+    """A byte-level BPE as JSON: GPT-2's splitting into words, or Qwen2's, which takes digits one by one."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    if qwen:
+        # transformers gives every model of type qwen2 this splitting, whatever its tokenizer.json says.
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), behavior="isolated"),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ]
+        )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=420 + len(specials),
@@ -253,13 +263,13 @@ def _ends(tokenizer: Any) -> dict[str, Any]:
     return {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
 
 
-def _tinyllava(text: Callable[[Any], Any], tied: bool) -> tuple[Any, Any]:
+def _tinyllava(text: Callable[[Any], Any], *, qwen: bool) -> tuple[Any, Any]:
     from transformers import LlavaConfig, LlavaForConditionalGeneration, SiglipVisionConfig
     from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 
     specials = ("<|endoftext|>", "<image>")
     tokenizer = _tokenizer(
-        _byte_level(specials),
+        _byte_level(specials, qwen=qwen),
         template=TINYLLAVA,
         specials=["<image>"],
         eos_token="<|endoftext|>",
@@ -272,7 +282,7 @@ def _tinyllava(text: Callable[[Any], Any], tied: bool) -> tuple[Any, Any]:
         image_seq_length=(32 // PATCH) ** 2,
         vision_feature_layer=-2,
         vision_feature_select_strategy="full",
-        tie_word_embeddings=tied,
+        tie_word_embeddings=qwen,
         **_ends(tokenizer),
     )
     images = SiglipImageProcessorPil(
@@ -288,7 +298,7 @@ def _tinyllava_qwen2() -> tuple[Any, Any]:
         lambda tokenizer: Qwen2Config(
             **_text(tokenizer, tie_word_embeddings=True, architectures=["Qwen2ForCausalLM"])
         ),
-        tied=True,
+        qwen=True,
     )
 
 
@@ -306,7 +316,7 @@ def _tinyllava_phi() -> tuple[Any, Any]:
                 architectures=["PhiForCausalLM"],
             )
         ),
-        tied=False,
+        qwen=False,
     )
 
 
@@ -359,7 +369,7 @@ def _llava_onevision() -> tuple[Any, Any]:
 
     specials = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>")
     tokenizer = _tokenizer(
-        _byte_level(specials),
+        _byte_level(specials, qwen=True),
         template=_template(
             "<image>\n",
             roles={
@@ -411,7 +421,7 @@ def _qwen_tokenizer() -> Any:
         "<|video_pad|>",
     )
     return _tokenizer(
-        _byte_level(specials),
+        _byte_level(specials, qwen=True),
         template=_chatml(
             "<|vision_start|><|image_pad|><|vision_end|>",
             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n",
