@@ -23,6 +23,15 @@ class DataSource(Config):
     instructions: str | None = Field(None, description="URI of the instruction set; None in stage tower")
     weight: float = Field(1.0, gt=0, description="passes over the rows per epoch; 0.5 takes half of them")
     kinds: tuple[str, ...] | None = Field(None, description="keep only these kinds of conversation")
+    share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="keep this share of the rows, chosen by their ids: always the same ones, and 0.4 lies within 0.6",
+    )
+    strip_images: bool = Field(
+        False, description="read conversations without their pictures (Sight Beyond Text's text-only tuning)"
+    )
 
 
 class ModelShape(Config):
@@ -79,7 +88,6 @@ class Templates(Config):
         description="mined: share of all human turns that contain the sentence (ours: the paper selects by hand)",
     )
     top_k: int | None = Field(None, description="mined: at most this many")
-    max_rows: int = Field(200_000, description="mined: stop counting after this many conversations")
 
 
 class Loss(Config):
@@ -95,11 +103,25 @@ class Loss(Config):
         False,
         description="learn instructions of conversations without image; the paper leaves it open",
     )
+    head_rows: int = Field(
+        4096,
+        gt=0,
+        description="learned positions that go through the LM head at once; bounds the memory of logits",
+    )
 
 
 class Checkpointing(Config):
+    """What a killed run continues from."""
+
     every: int = Field(500, gt=0, description="steps")
-    keep: int = Field(2, gt=0)
+    keep: int = Field(2, gt=0, description="the newest so many stay")
+    keep_best: int = Field(
+        0, ge=0, description="so many more stay: those with the lowest held-out response loss; needs holdout"
+    )
+    export: Literal["last", "best"] = Field("last", description="which one becomes the model of the run")
+    preemption_every: int = Field(
+        10, gt=0, description="steps between asking Ray for a notice that a node goes away; it is a barrier"
+    )
 
 
 class Holdout(Config):
@@ -110,17 +132,46 @@ class Holdout(Config):
     every: int = 500
 
 
+class Adapter(Config):
+    """Low-rank adapters on the language model's linear layers, by peft; merged into the weights at the end."""
+
+    kind: Literal["lora", "dora"] = "lora"
+    rank: int = Field(64, gt=0)
+    alpha: int = Field(16, gt=0)
+    dropout: float = Field(0.05, ge=0, lt=1)
+    targets: tuple[str, ...] = Field(
+        ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        description="names of linear layers; all that the language model has of them",
+    )
+    quantization: Literal["none", "nf4"] = Field(
+        "none", description="nf4: the frozen language model in 4 bits (QLoRA), by bitsandbytes"
+    )
+
+
+class Assembly(Config):
+    """A LLaVA put together from a vision tower and a language model; the connector is new (TinyLLaVA)."""
+
+    vision_tower: str = Field(description="CLIP or SigLIP: folder, s3:// URI or hub name")
+    language_model: str = Field(description="Qwen2, Phi, Llama …: folder, s3:// URI or hub name")
+    feature_layer: int = -2
+
+
 class TrainConfig(Config):
     """One run of one stage."""
 
     stage: Stage = "finetune"
     mode: Mode = "vit"
     model: str | None = Field(
-        None, description="name, folder, s3:// URI or hub name; None builds a new model of `shape`"
+        None,
+        description="name, folder, s3:// URI or hub name; None builds a new one from `assemble` or of `shape`",
     )
     shape: ModelShape | None = None
+    assemble: Assembly | None = None
+    adapter: Adapter | None = None
     chat: str = Field(
-        "starter", description="text layout of a conversation: starter | vicuna | chatml | plain"
+        "auto",
+        description="text layout of a conversation: auto reads it from the model's chat template; or one of "
+        "starter, vicuna, tinyllava-qwen2, chatml, plain",
     )
     data: tuple[DataSource, ...] = Field(min_length=1)
     output: str = Field(description="URI of the run: <root>/checkpoints/<run>")
@@ -130,7 +181,14 @@ class TrainConfig(Config):
     global_batch: int = Field(
         64, gt=0, description="conversations (tower: images) per optimizer step over all workers"
     )
-    microbatch: int = Field(32, gt=0, description="conversations per forward pass of one worker")
+    microbatch: int = Field(
+        32, gt=0, description="conversations per forward pass of one worker, padded; see microbatch_tokens"
+    )
+    microbatch_tokens: int | None = Field(
+        None,
+        gt=0,
+        description="tokens per forward pass of one worker: conversations are packed, without padding; None pads",
+    )
     max_length: int = Field(
         512,
         gt=0,
@@ -158,7 +216,30 @@ class TrainConfig(Config):
         32, gt=0, description="how many conversations of similar length stay together in a batch"
     )
     image_cache_mb: int = Field(512, ge=0)
-    workers: int = Field(0, ge=0, description="0: in this process; n: Ray Train workers")
+    loaders: int = Field(
+        0,
+        ge=0,
+        description="processes that read, tokenise and decode for one worker; 0: a thread of the worker",
+    )
+    image_position: Literal["first", "refuse"] = Field(
+        "first",
+        description="a picture that stands after its instruction does not condition it: first puts it before, and "
+        "counts the row; refuse rejects the row",
+    )
+    workers: int | tuple[int, int] = Field(
+        0,
+        description="0: in this process; n: Ray Train workers; [least, most]: as many as the cluster has (elastic)",
+    )
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="ddp: every worker holds all; fsdp: weights, gradients and optimizer are spread (FSDP2)",
+    )
+    gradient_checkpointing: bool = Field(False, description="compute activations again in the backward pass")
+    compile: bool = Field(False, description="torch.compile the language model's layers")
+    peak_tflops: float | None = Field(
+        None, gt=0, description="of one worker's device, for MFU; None looks the device up, where it is known"
+    )
+    trackers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = ("tensorboard",)
     use_gpu: bool = False
     threads: int = Field(1, gt=0, description="CPU threads per worker")
     max_failures: int = Field(
@@ -170,11 +251,27 @@ class TrainConfig(Config):
     def _consistent(self) -> TrainConfig:
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give exactly one of steps and epochs")
-        if self.model is None and self.shape is None:
-            raise ValueError("give model (what to start from) or shape (a new model)")
+        if self.model is None and (self.shape is None) == (self.assemble is None):
+            raise ValueError("give model (what to start from), or assemble, or shape (a new model)")
+        if self.microbatch_tokens is not None and self.microbatch_tokens < self.max_length:
+            raise ValueError(
+                f"microbatch_tokens {self.microbatch_tokens} is below max_length {self.max_length}: the longest "
+                "conversation would fit into no forward pass"
+            )
+        if (self.checkpoint.keep_best or self.checkpoint.export == "best") and self.holdout is None:
+            raise ValueError("checkpoint.keep_best and export: best go by the held-out loss: give holdout")
+        least, most = self.workers if isinstance(self.workers, tuple) else (self.workers, self.workers)
+        if least < 0 or most < least or (most > least and least < 1):
+            raise ValueError(
+                f"workers {self.workers}: give 0, a number, or [least, most] with 1 <= least <= most"
+            )
+        if self.parallel == "fsdp" and most == 0:
+            raise ValueError("parallel: fsdp spreads a model over Ray Train workers: give workers")
         for source in self.data:
             if self.stage == "tower" and source.corpus is None:
                 raise ValueError("stage tower reads annotations: every entry of data needs a corpus")
+            if source.strip_images and source.corpus is None:
+                raise ValueError("strip_images: there is no corpus, so there are no pictures to leave out")
             if self.stage != "tower" and source.instructions is None:
                 raise ValueError(
                     f"stage {self.stage} reads conversations: every entry of data needs instructions"

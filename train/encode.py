@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datagen.corpus import BadImage
 from datagen.records import Turn
 from train import labels
+from train.chatformat import special_texts
 from train.config import Mode
 from train.labels import Reason
-from train.render import BadConversation, ChatFormat, Piece, render, text_of
+from train.pictures import Placeholder, Size
+from train.render import BadConversation, ChatFormat, ImagePosition, Piece, render, text_of
 from train.templates import TemplateSet
 
 if TYPE_CHECKING:
@@ -23,12 +26,18 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Sample:
     """One encoded conversation: ``ids``, ``reasons`` and ``is_learned`` per token, image tokens included.
-    ``dropped`` counts learned tokens cut off at ``max_length``."""
+    ``dropped`` counts learned tokens cut off at ``max_length``; ``moved`` says that a picture was put before its
+    instruction."""
 
     ids: NDArray[np.int64]
     reasons: NDArray[np.uint8]
     is_learned: NDArray[np.bool_]
     dropped: int = 0
+    moved: bool = False
+
+
+# (turns, sizes of the pictures in the order of their placeholders)
+Conversation = tuple[Sequence[Turn], Sequence[Size]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,37 +47,43 @@ class Encoder:
     tokenizer: PreTrainedTokenizerBase
     fmt: ChatFormat
     image_token_id: int
-    tokens_per_image: int
+    placeholder: Callable[..., Placeholder]
     mode: Mode
     templates: TemplateSet
     max_length: int
     text_only_instructions: bool = False
+    image_position: ImagePosition = "first"
 
-    def encode(self, rows: Sequence[tuple[Sequence[Turn], int]]) -> list[Sample | BadConversation]:
-        """Encode ``(turns, number of images)`` rows in one tokenizer call and one pass over flat arrays."""
-        specials = [t for t in self.tokenizer.all_special_tokens if t != self.fmt.image]
+    def encode(self, rows: Sequence[Conversation]) -> list[Sample | BadConversation]:
+        """Encode rows in one tokenizer call and one pass over flat arrays."""
+        specials = special_texts(self.tokenizer)
         results: list[Sample | BadConversation] = []
         rendered: list[list[Piece]] = []
-        for turns, images in rows:
+        moved: list[bool] = []
+        for turns, sizes in rows:
             try:
-                rendered.append(
-                    labels.mark_templates(render(turns, images, self.fmt, specials), self.templates)
-                )
+                pieces = render(turns, len(sizes), self.fmt, specials, image_position=self.image_position)
+                rendered.append(labels.mark_templates(pieces, self.templates))
+                moved.append(pieces.moved)
                 results.append(_PENDING)
             except BadConversation as error:
                 results.append(error)
         if rendered:
-            samples = iter(self._encode_pieces(rendered))
             pending = [i for i, result in enumerate(results) if result is _PENDING]
-            for i in pending:
-                results[i] = self._finish(next(samples), images=rows[i][1])
+            for i, was_moved, tokens in zip(pending, moved, self._encode_pieces(rendered), strict=True):
+                results[i] = self._finish(*tokens, rows[i][1], moved=was_moved)
         return results
 
     def _encode_pieces(self, rendered: list[list[Piece]]) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:
         """(ids, reasons) of each conversation with one placeholder token per image."""
         texts = [text_of(pieces) for pieces in rendered]
         encoded = self.tokenizer(
-            texts, return_offsets_mapping=True, return_attention_mask=False, padding=False
+            texts,
+            # A layout that writes its begin-of-text token must not get a second one.
+            add_special_tokens=not self.fmt.begin,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            padding=False,
         )
         lengths = [len(ids) for ids in encoded["input_ids"]]
         starts = np.concatenate([[0], np.cumsum([len(text) for text in texts])])[:-1]
@@ -82,18 +97,18 @@ class Encoder:
         return list(zip(np.split(flat, cuts), np.split(reasons, cuts), strict=True))
 
     def _finish(
-        self, encoded: tuple[NDArray[Any], NDArray[np.uint8]], *, images: int
+        self, ids: NDArray[Any], reasons: NDArray[np.uint8], sizes: Sequence[Size], *, moved: bool
     ) -> Sample | BadConversation:
         """Expand image tokens, apply the mode, cut to ``max_length``."""
-        ids, reasons = encoded
-        is_image = ids == self.image_token_id
-        if int(is_image.sum()) != images:
-            return BadConversation(f"{int(is_image.sum())} image tokens for {images} images")
-        if images:
-            repeats = np.where(is_image, self.tokens_per_image, 1)
-            ids, reasons = np.repeat(ids, repeats), np.repeat(reasons, repeats)
+        at = np.flatnonzero(ids == self.image_token_id)
+        if len(at) != len(sizes):
+            return BadConversation(f"{len(at)} image tokens for {len(sizes)} images")
+        try:
+            ids, reasons = self._expand(ids, reasons, at, sizes)
+        except BadImage as error:
+            return BadConversation(str(error))
         reasons, is_learned = labels.learned(
-            reasons, self.mode, has_image=images > 0, text_only_instructions=self.text_only_instructions
+            reasons, self.mode, has_image=bool(sizes), text_only_instructions=self.text_only_instructions
         )
         dropped = int(is_learned[self.max_length :].sum())
         if (reasons[self.max_length :] == Reason.IMAGE).any():
@@ -103,7 +118,19 @@ class Encoder:
         # The first token has nothing before it to be predicted from.
         if not is_learned[1:].any():
             return BadConversation(f"nothing left to learn within max_length {self.max_length}")
-        return Sample(ids=ids, reasons=reasons, is_learned=is_learned, dropped=dropped)
+        return Sample(ids=ids, reasons=reasons, is_learned=is_learned, dropped=dropped, moved=moved)
+
+    def _expand(
+        self, ids: NDArray[Any], reasons: NDArray[np.uint8], at: NDArray[Any], sizes: Sequence[Size]
+    ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Put every picture's own placeholder tokens where its marker stands."""
+        pieces, kinds, last = [], [], 0
+        for position, size in zip(at, sizes, strict=True):
+            image = self.placeholder(size, alone=len(sizes) == 1).ids
+            pieces += [ids[last:position], image]
+            kinds += [reasons[last:position], np.full(len(image), Reason.IMAGE, np.uint8)]
+            last = position + 1
+        return np.concatenate([*pieces, ids[last:]]), np.concatenate([*kinds, reasons[last:]])
 
 
 _PENDING = BadConversation("pending")

@@ -1,57 +1,117 @@
-"""Weights to a Hugging Face folder that transformers and vLLM both load, and the name of a folder's weights."""
+"""A stored state to a Hugging Face folder that transformers and vLLM both load."""
 
 from __future__ import annotations
 
+import re
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration, LlavaProcessor
+from cluster import storage
+from cluster.errors import UserError
+from cluster.revision import weights_revision
+from train.build import build_model
+from train.card import model_card
+from train.checkpoint import Entry, StoredState, entries
+from train.config import TrainConfig
+
+# Larger weights are split into files of this size, which hubs and loaders handle best.
+_FILE_SIZE = "5GB"
 
 
-def save_model(
-    model: LlavaForConditionalGeneration,
-    processor: LlavaProcessor,
-    folder: Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-) -> None:
-    """Write config, weights (safetensors only), tokenizer and processor to ``folder``.
+def export(cfg: TrainConfig) -> tuple[str, Entry]:
+    """Write ``<output>/model`` from the newest stored state, or from the best by held-out loss; returns the hash of
+    its weights and the state.
 
-    transformers 5.13 leaves out ``vision_model`` in the tower's weight names, vLLM 0.29 wants it; transformers reads
-    both spellings, so the hub's is written.
+    The model is loaded anew, the state's weights are put in, and adapters are merged: the same for one worker or many,
+    sharded or not, and possible long after a run was killed.
+
+    Raises:
+        UserError: the run has no state.
     """
-    from safetensors.torch import save_file
+    entry = chosen(cfg)
+    with tempfile.TemporaryDirectory() as local:
+        model, processor, adapters = build_model(cfg)
+        stored = StoredState(cfg.output, entry, Path(local) / "state")
+        prefix = "model."  # the loss module holds the model under this name
+        trained = {f"{prefix}{n}": p for n, p in model.named_parameters() if f"{prefix}{n}" in stored.names()}
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                value = stored.read("weight", name)
+                assert value is not None
+                parameter.copy_(value)
+        if adapters is not None:
+            adapters.save_pretrained(Path(local) / "adapter")
+            storage.upload_dir(Path(local) / "adapter", storage.join(cfg.output, "adapter"))
+            model = adapters.merge_and_unload()
+        folder = Path(local) / "model"
+        save_model(
+            model, processor, folder, dtype=torch.float32 if cfg.export_dtype == "fp32" else torch.bfloat16
+        )
+        (folder / "README.md").write_text(model_card(cfg, stored, entry))
+        storage.upload_dir(folder, storage.join(cfg.output, "model"))
+        return weights_revision(folder), entry
+
+
+def chosen(cfg: TrainConfig) -> Entry:
+    """The state that becomes the model."""
+    states = entries(cfg.output)
+    if not states:
+        raise UserError(f"{cfg.output}: there is no checkpoint to export yet")
+    measured = [e for e in states if e.holdout is not None]
+    if cfg.checkpoint.export == "best" and measured:
+        return min(measured, key=lambda e: (e.holdout, e.step))
+    return states[-1]
+
+
+def save_model(model: Any, processor: Any, folder: Path, *, dtype: torch.dtype = torch.float32) -> None:
+    """Write config, weights (safetensors only), tokenizer and processor to ``folder``."""
+    from huggingface_hub import save_torch_state_dict
 
     folder.mkdir(parents=True, exist_ok=True)
-    weights: dict[str, torch.Tensor] = {}
-    for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and model.config.tie_word_embeddings:
-            continue
-        weights[hub_name(name)] = tensor.detach().to("cpu", dtype).contiguous().clone()
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    weights = {
+        hub_name(name, model.config.model_type): tensor.detach().to("cpu", dtype).contiguous().clone()
+        for name, tensor in model.state_dict().items()
+        if name not in tied
+    }
+    save_torch_state_dict(weights, folder, max_shard_size=_FILE_SIZE, safe_serialization=True)
     model.config.dtype = dtype
-    parts: list[Any] = [model.config.vision_config, model.config.text_config]
-    for part in parts:
-        part.dtype = dtype
-    model.config.architectures = ["LlavaForConditionalGeneration"]
+    for part in (model.config.get_text_config(), getattr(model.config, "vision_config", None)):
+        if part is not None:
+            part.dtype = dtype
+    model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(folder)
     if model.generation_config is not None:
         model.generation_config.save_pretrained(folder)
     processor.save_pretrained(folder)
 
 
-def hub_name(name: str) -> str:
+# transformers' parameter names to the hub's, by family; the first match counts. transformers 5.13 leaves out
+# `vision_model` in the names of LLaVA towers, vLLM 0.29 wants it; transformers reads both spellings.
+_LLAVA_NAMES = (
+    (r"^model\.vision_tower\.vision_model\.", "vision_tower.vision_model."),
+    (r"^model\.vision_tower\.", "vision_tower.vision_model."),
+    (r"^model\.multi_modal_projector\.", "multi_modal_projector."),
+    (r"^model\.image_newline$", "image_newline"),
+    (r"^model\.language_model\.", "language_model.model."),
+    (r"^lm_head\.", "language_model.lm_head."),
+)
+_QWEN_NAMES = ((r"^model\.visual\.", "visual."), (r"^model\.language_model\.", "model."))
+HUB_NAMES: dict[str, tuple[tuple[str, str], ...]] = {
+    "llava": _LLAVA_NAMES,
+    "llava_next": _LLAVA_NAMES,
+    "llava_onevision": _LLAVA_NAMES,
+    "qwen2_vl": _QWEN_NAMES,
+    "qwen2_5_vl": _QWEN_NAMES,
+}
+
+
+def hub_name(name: str, model_type: str) -> str:
     """The hub's name of one of transformers' parameters."""
-    for ours, theirs in (
-        ("model.vision_tower.vision_model.", "vision_tower.vision_model."),
-        ("model.vision_tower.", "vision_tower.vision_model."),
-        ("model.multi_modal_projector.", "multi_modal_projector."),
-        ("model.language_model.", "language_model.model."),
-        ("lm_head.", "language_model.lm_head."),
-    ):
-        if name.startswith(ours):
-            return theirs + name.removeprefix(ours)
+    for pattern, replacement in HUB_NAMES.get(model_type, ()):
+        if re.match(pattern, name):
+            return re.sub(pattern, replacement, name)
     return name

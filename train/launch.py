@@ -24,6 +24,8 @@ def launch(cfg: TrainConfig) -> dict[str, Any]:
     done = finished(cfg.output)
     if done is not None:
         return done
+    stopped = storage.join(cfg.output, STOPPED)
+    storage.delete(stopped)
     prepare(cfg)
     if cfg.workers == 0:
         import torch
@@ -33,6 +35,8 @@ def launch(cfg: TrainConfig) -> dict[str, Any]:
         done = run_worker(cfg, torch.device("cuda" if cfg.use_gpu else "cpu"))
     else:
         done = _on_ray(cfg)
+    if done is None and storage.exists(stopped):
+        raise UserError(storage.read_bytes(stopped).decode())
     if done is None:
         raise UserError(
             f"the workers of {cfg.output} ended before the last step; run the same command to continue"
@@ -40,6 +44,8 @@ def launch(cfg: TrainConfig) -> dict[str, Any]:
     return done
 
 
+# Why the workers stopped of their own accord, all at the same step: a restart by Ray would stop there again.
+STOPPED = "stopped.txt"
 # Ray prints its workers' output in the driver; these lines of its own say nothing, or are said by the progress line.
 _NOISE = "Failed to query Ray Train Controller|Reporting training result"
 
@@ -57,7 +63,10 @@ def _on_ray(cfg: TrainConfig) -> dict[str, Any] | None:
             work,
             train_loop_config={"config": cfg.model_dump(mode="json"), "directory": os.getcwd()},
             torch_config=TorchConfig(backend="nccl" if cfg.use_gpu else "gloo"),
-            scaling_config=ScalingConfig(num_workers=cfg.workers, use_gpu=cfg.use_gpu),
+            scaling_config=ScalingConfig(
+                num_workers=cfg.workers,  # type: ignore[arg-type]  # Ray types its older class, without (min, max)
+                use_gpu=cfg.use_gpu,
+            ),
             run_config=RunConfig(
                 name="train",
                 storage_path=path,
@@ -87,19 +96,34 @@ def _explained(error: Exception, cfg: TrainConfig) -> Exception:
     )
 
 
+class OnRay:
+    """A worker that Ray Train started."""
+
+    def report(self, line: dict[str, Any]) -> None:
+        """A barrier over all workers: a dead one is noticed here and not minutes later."""
+        import ray.train
+
+        ray.train.report({"step": line["step"], "loss": line["loss"]})
+
+    def preempted(self) -> bool:
+        """Whether Ray has been told that a node of the group goes away; a barrier, too."""
+        import ray.train
+
+        return ray.train.get_preemption_info() is not None
+
+
 def work(config: dict[str, Any]) -> None:
     """What each Ray Train worker runs."""
-    import ray.train
     from ray.train.torch import get_device
 
     # Ray Train starts its workers in a folder of its own; a relative path means the driver's folder.
     if os.path.isdir(config["directory"]):
         os.chdir(config["directory"])
 
-    from train.loop import run_worker
+    from train.loop import BrokenLoss, run_worker
 
-    def report(line: dict[str, Any]) -> None:
-        # A barrier over all workers: a dead one is noticed here and not minutes later.
-        ray.train.report({"step": line["step"], "loss": line["loss"]})
-
-    run_worker(TrainConfig.model_validate(config["config"]), get_device(), report)
+    cfg = TrainConfig.model_validate(config["config"])
+    try:
+        run_worker(cfg, get_device(), OnRay())
+    except BrokenLoss as error:
+        storage.write_bytes(storage.join(cfg.output, STOPPED), str(error).encode())

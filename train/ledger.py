@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from cluster import storage
+from train.batch import StepBatch
 from train.checkpoint import RunState
-from train.data import StepBatch
+from train.flops import Arithmetic
 from train.workers import Workers
 
 LOG_FLUSH_S = 10.0
@@ -21,8 +22,16 @@ LOG_FLUSH_S = 10.0
 class Ledger:
     """Sums over the steps since the last log line, on this worker; adds them up over workers when a line is due."""
 
-    def __init__(self, parts: Sequence[str], weights: Tensor, workers: Workers, state: RunState) -> None:
+    def __init__(
+        self,
+        parts: Sequence[str],
+        weights: Tensor,
+        workers: Workers,
+        state: RunState,
+        arithmetic: Arithmetic | None = None,
+    ) -> None:
         self.parts, self.weights, self.workers, self.state = parts, weights, workers, state
+        self.arithmetic = arithmetic
         self.lines: list[str] = []
         self._flushed = 0.0
         self._clear()
@@ -32,9 +41,11 @@ class Ledger:
         self._stats: dict[str, int] = {}
         self._rejects: list[Any] = []
         self._rows, self._started = 0, time.monotonic()
+        self._waited = 0.0
 
-    def add(self, batch: StepBatch, sums: Tensor, counts: Tensor) -> None:
-        """One step: its loss sums and token counts by part."""
+    def add(self, batch: StepBatch, sums: Tensor, counts: Tensor, waited: float) -> None:
+        """One step: its loss sums and token counts by part, and the seconds that it waited for its data."""
+        self._waited += waited
         self._sums += torch.stack([sums, counts])
         self._rejects += batch.rejects
         self._rows += batch.rows
@@ -49,19 +60,27 @@ class Ledger:
             return None
         sums, counts = self.workers.sum(self._sums)
         stats: dict[str, int] = {}
-        for one, rejects in self.workers.gather((self._stats, self._rejects)):
+        waited, memory = 0.0, 0.0
+        mine = (self._stats, self._rejects, self._waited, self.workers.memory_gb())
+        for one, rejects, waits, peak in self.workers.gather(mine):
             self.state.add_rejects(rejects)
             _add(stats, one)
-        elapsed = time.monotonic() - self._started
+            waited, memory = waited + waits / self.workers.size, max(memory, peak)
+        elapsed = max(time.monotonic() - self._started, 1e-9)
         self.state.used += stats.get("samples", 0)
+        self.state.moved += stats.get("moved", 0)
         self.state.seconds += elapsed
         line = {
             "step": self.state.step,
             "epoch": round(epoch, 4),
             **self.losses(sums, counts),
-            **_tokens(stats),
+            **_tokens(stats, elapsed),
             **extra,
-            "samples_per_s": round(self._rows / elapsed, 2) if elapsed else None,
+            "samples_per_s": round(self._rows / elapsed, 2),
+            "mfu": self.arithmetic.mfu(stats, elapsed * self.workers.size) if self.arithmetic else None,
+            "data_wait_share": round(waited / elapsed, 4),
+            "memory_gb": round(memory, 2),
+            "workers": self.workers.size,
             "used": self.state.used,
             "rejected": self.state.rejected,
             "seconds": round(self.state.seconds, 2),
@@ -90,13 +109,15 @@ class Ledger:
         storage.write_bytes(storage.join(run, "rejects.jsonl"), rejects.encode())
 
 
-def _tokens(stats: dict[str, int]) -> dict[str, Any]:
+def _tokens(stats: dict[str, int], elapsed: float) -> dict[str, Any]:
     tokens = stats.get("tokens", 0)
     if not tokens:
         return {}
     masked = {k.removeprefix("masked_"): v for k, v in stats.items() if k.startswith("masked_")}
     return {
         "tokens": tokens,
+        "tokens_per_s": round(tokens / elapsed, 1),
+        "padding_share": round(1 - tokens / stats["slots"], 4) if stats.get("slots") else 0.0,
         "masked_share": {reason: round(n / tokens, 4) for reason, n in sorted(masked.items())},
         "cut_off_tokens": stats.get("cut_off", 0),
     }

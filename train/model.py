@@ -1,8 +1,8 @@
-"""Models: build a new small LLaVA, load any LLaVA, and run it so that only learned positions reach the LM head."""
+"""Models: build a new small LLaVA, load any of the families, and run one up to its last hidden states."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from cluster.errors import UserError
-from train.config import LearningRates, ModelShape, Module
+from train.attention import Spans
+from train.batch import LanguageMicrobatch
+from train.config import LearningRates, ModelShape
+from train.families import family_of, language_model, parameters_by_module
 from train.tokenizer import IMAGE
 
 if TYPE_CHECKING:
@@ -88,13 +91,16 @@ def build_starter(
     return LlavaForConditionalGeneration(starter_config(shape, tokenizer)), processor
 
 
-def load(path: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """Load a LLaVA folder or hub name in fp32.
+def load(path: str, *, quantization: str = "none") -> tuple[Any, Any]:
+    """Load a model folder or hub name in fp32, with its processor.
+
+    Args:
+        quantization: ``nf4`` keeps the language model's linear layers in 4 bits, by bitsandbytes.
 
     Raises:
-        UserError: not a LLaVA model, or it cannot be read.
+        UserError: not a model of a known family, or it cannot be read.
     """
-    from transformers import AutoConfig, LlavaForConditionalGeneration, LlavaProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -102,102 +108,93 @@ def load(path: str) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
         raise UserError(
             f"model {path}: no config.json there; give a Hugging Face model folder (…/model of a run) or a hub name"
         )
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True}
     try:
         config = AutoConfig.from_pretrained(path)
-        if config.model_type != "llava":
-            raise UserError(f"model {path}: model_type is {config.model_type!r}; the trainer handles 'llava'")
-        if not isinstance(config.vision_feature_layer, int):
-            raise UserError(
-                f"model {path}: takes features from several tower layers; the trainer handles one"
-            )
+        family = family_of(config)
+        if quantization == "nf4":
+            options |= _four_bits(family.tower, family.connector)
         # The PIL backend gives the same pixels on every machine, whatever torchvision is there.
-        processor = LlavaProcessor.from_pretrained(path, backend="pil")
-        return LlavaForConditionalGeneration.from_pretrained(path, dtype=torch.float32), processor
-    except (OSError, ValueError) as error:
+        processor = AutoProcessor.from_pretrained(path, backend="pil")
+        return AutoModelForImageTextToText.from_pretrained(path, **options), processor
+    except UserError as error:
+        raise UserError(f"model {path}: {error}") from error
+    except (OSError, ValueError, ImportError) as error:
         raise UserError(f"model {path}: cannot be loaded: {error}") from error
 
 
-def modules(model: LlavaForConditionalGeneration) -> dict[Module, torch.nn.Module]:
-    """The three parts that have learning rates of their own; the (possibly tied) LM head is in the language model."""
-    llava = model.model
+def _four_bits(tower: str, connector: tuple[str, ...]) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    kept = [tower, *(name.split(".")[0] for name in connector), "lm_head"]
     return {
-        "vision_tower": llava.vision_tower,
-        "connector": llava.multi_modal_projector,
-        "language_model": torch.nn.ModuleList([llava.language_model, model.lm_head]),
+        "quantization_config": BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_compute_dtype=torch.bfloat16,
+            bnb_4bit_use_double_quant=True,
+            llm_int8_skip_modules=kept,
+        )
     }
 
 
-def freeze(model: LlavaForConditionalGeneration, lr: LearningRates) -> None:
-    """Modules with rate 0 get no gradients; nor do tower weights that no feature depends on, which a group of workers
-    would wait for: the layers above the chosen one, the final norm, the pooling head."""
-    for name, module in modules(model).items():
-        module.requires_grad_(getattr(lr, name) > 0)
-    config: Any = model.config
-    chosen = config.vision_feature_layer
-    used = chosen if chosen >= 0 else config.vision_config.num_hidden_layers + 1 + chosen
-    for name, parameter in model.model.vision_tower.named_parameters():
-        layer = re.search(r"encoder\.layers\.(\d+)\.", name)
-        above = layer is not None and int(layer[1]) >= used
-        if above or re.match(r"(vision_model\.)?(post_layernorm|head)\.", name):
+def freeze(model: Any, lr: LearningRates) -> None:
+    """Modules with rate 0 get no gradients."""
+    for name, parameters in parameters_by_module(model).items():
+        for parameter in parameters.values():
+            # Quantised weights are integers.
+            if parameter.is_floating_point():
+                parameter.requires_grad_(getattr(lr, name) > 0)
+
+
+def freeze_unreached(model: Any, outputs: Sequence[Tensor]) -> None:
+    """Freeze what no output depends on (a tower's layers above the one that is read, its pooling head), because a group
+    of workers would wait for its gradients. Found by walking the graph, so it holds for any family."""
+    reached: set[int] = set()
+    seen: set[Any] = set()
+    stack: list[Any] = [output.grad_fn for output in outputs]
+    while stack:
+        node = stack.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            reached.add(id(node.variable))
+        stack += [parent for parent, _ in node.next_functions]
+    for parameter in model.parameters():
+        if parameter.requires_grad and id(parameter) not in reached:
             parameter.requires_grad_(False)
 
 
-def image_features(model: LlavaForConditionalGeneration, pixels: Tensor, *, project: bool = True) -> Tensor:
-    """Features [images, tokens, hidden] for the language model, or the tower's own with ``project=False``."""
-    config, llava = model.config, model.model
-    hidden = llava.vision_tower(pixels, output_hidden_states=True).hidden_states[config.vision_feature_layer]
-    if config.vision_feature_select_strategy == "default":
-        hidden = hidden[:, 1:]
-    return llava.multi_modal_projector(hidden) if project else hidden
+def probe(model: Any, blank: dict[str, Tensor]) -> list[Tensor]:
+    """What every loss is computed from: logits of two tokens, and features of a blank picture."""
+    embeddings = model.get_input_embeddings()(torch.zeros(1, 2, dtype=torch.long, device=model.device))
+    hidden = language_model(model)(inputs_embeds=embeddings, use_cache=False).last_hidden_state
+    on_device = {name: value.to(model.device) for name, value in blank.items()}
+    return [model.lm_head(hidden), *image_features(model, on_device)]
 
 
-def hidden_states(model: LlavaForConditionalGeneration, ids: Tensor, pixels: Tensor | None) -> Tensor:
-    """Last hidden states [rows, tokens, hidden].
+def image_features(model: Any, pictures: dict[str, Tensor]) -> list[Tensor]:
+    """What the language model reads of each picture: [tokens, hidden] (or [tiles, tokens, hidden])."""
+    return list(model.model.get_image_features(**pictures).pooler_output)
 
-    Args:
-        ids: [rows, tokens], padded on the right. A causal model never looks to the right, so no mask is needed.
-        pixels: [images, 3, height, width] in the order of their placeholders, or None.
+
+def hidden_states(model: Any, batch: LanguageMicrobatch) -> Tensor:
+    """Last hidden states [rows, tokens, hidden] of a batch on the model's device.
+
+    Padding stands on the right of a row and a causal model never looks there, so padded rows need no mask; the
+    conversations of a packed row are kept apart by :func:`train.attention.packed_attention`.
     """
-    language = model.model.language_model
-    embeddings = language.embed_tokens(ids)
-    if pixels is not None:
-        features = image_features(model, pixels)
+    embeddings = model.get_input_embeddings()(batch.ids)
+    if batch.pictures:
+        features = torch.cat([one.flatten(0, -2) for one in image_features(model, batch.pictures)])
         # Written at the placeholders' positions: a tenth of masked_scatter's time, and a mismatch is an error.
-        rows, columns = (ids == model.config.image_token_id).nonzero(as_tuple=True)
-        embeddings = embeddings.to(features.dtype)
-        embeddings = embeddings.index_put((rows, columns), features.flatten(0, 1))
-    return language(inputs_embeds=embeddings, use_cache=False).last_hidden_state
-
-
-def explicit_attention(
-    module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any
-) -> tuple[Tensor, None]:
-    """Attention as two matrix products, for short sequences in bf16 on CPUs.
-
-    torch's fused CPU kernel has a bf16 backward that takes ten times as long as fp32's (15 ms against 1.8 ms at 32
-    rows, 6 heads, 40 tokens), which eats all that bf16 matrix products gain. Autocast would make the softmax fp32 and
-    the whole twice as slow at 100 tokens; inside, the kernel adds up in fp32 either way.
-    """
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
-    causal = options.get("is_causal")
-    with torch.autocast(query.device.type, enabled=False):
-        scores = (query.to(value.dtype) * options["scaling"]) @ key.to(value.dtype).transpose(-1, -2)
-        if mask is not None:
-            scores = scores + mask
-        elif getattr(module, "is_causal", False) if causal is None else causal:
-            tokens = scores.shape[-1]
-            scores = scores + torch.full((tokens, tokens), float("-inf"), dtype=scores.dtype).triu(1)
-        output = scores.softmax(-1) @ value
-    return output.transpose(1, 2).contiguous(), None
-
-
-def use_explicit_attention(model: LlavaForConditionalGeneration) -> None:
-    """Switch a model to :func:`explicit_attention` (nothing of it is stored with the weights)."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
-
-    AttentionInterface.register("explicit", explicit_attention)
-    AttentionMaskInterface.register("explicit", sdpa_mask)
-    model.set_attn_implementation("explicit")
+        rows, columns = (batch.ids == model.config.image_token_id).nonzero(as_tuple=True)
+        embeddings = embeddings.to(features.dtype).index_put((rows, columns), features)
+    positions = batch.positions if batch.positions.shape[0] > 1 else batch.positions[0]
+    options: dict[str, Any] = {}
+    if batch.lengths:
+        options["spans"] = Spans.of(batch.lengths, batch.ids.device)
+    return language_model(model)(
+        inputs_embeds=embeddings, position_ids=positions, use_cache=False, **options
+    ).last_hidden_state

@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
 import torch
+from torch import nn
 
 from train.config import Optimizer, TrainConfig
-from train.model import modules
-
-if TYPE_CHECKING:
-    from transformers import LlavaForConditionalGeneration
+from train.families import parameters_by_module
 
 
-def build(
-    model: LlavaForConditionalGeneration, cfg: TrainConfig, extra: list[torch.nn.Parameter]
-) -> torch.optim.AdamW:
+def build(model: Any, cfg: TrainConfig, extra: Sequence[nn.Parameter] = ()) -> torch.optim.AdamW:
     """Groups by module, and within it by weight decay: matrices decay, vectors (norms, biases) do not.
 
     Args:
         extra: parameters outside of the model (the tower stage's head); they train at the tower's rate.
     """
     groups = []
-    members = [(getattr(cfg.lr, name), list(module.parameters())) for name, module in modules(model).items()]
-    for lr, parameters in [*members, (cfg.lr.vision_tower, extra)]:
-        # A tied LM head is the embedding, which is listed already.
-        trained = list({id(p): p for p in parameters if p.requires_grad}.values())
+    members = {name: list(found.values()) for name, found in parameters_by_module(model).items()}
+    members["vision_tower"] += extra
+    for name, parameters in members.items():
+        lr = getattr(cfg.lr, name)
+        trained = [p for p in parameters if p.requires_grad]
         for decay, chosen in (
             (cfg.optimizer.weight_decay, [p for p in trained if p.dim() > 1]),
             (0.0, [p for p in trained if p.dim() <= 1]),
         ):
             if chosen:
-                groups.append({"params": chosen, "lr": lr, "peak_lr": lr, "weight_decay": decay})
+                groups.append(
+                    {"params": chosen, "lr": lr, "peak_lr": lr, "weight_decay": decay, "module": name}
+                )
     return torch.optim.AdamW(groups, betas=cfg.optimizer.betas, fused=True)
 
 
@@ -40,6 +40,11 @@ def set_rates(optimizer: torch.optim.Optimizer, factor: float) -> None:
     """Every group at ``factor`` of its peak."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak_lr"] * factor
+
+
+def rates(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """The rate of each module that is trained."""
+    return {str(group["module"]): float(group["lr"]) for group in optimizer.param_groups}
 
 
 def rate_factor(step: int, steps: int, cfg: Optimizer) -> float:

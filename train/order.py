@@ -6,7 +6,6 @@ order is a row; a batch is a fixed set of positions; so the number of finished s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -113,12 +112,3 @@ class Order:
         shuffled = np.concatenate([groups[i] for i in order])
         cuts = [shuffled[i : i + self.batch] for i in range(0, len(shuffled), self.batch)]
         return [cut[np.lexsort((cut, lengths[cut]))] for cut in cuts]
-
-
-def share_of(rank: int, world: int, batch: NDArray[np.int64], microbatch: int) -> list[NDArray[np.int64]]:
-    """The microbatches of one worker: every ``world``-th row of the length-ordered batch, in equal numbers of
-    microbatches on every worker (empty ones where rows run out), because workers synchronise once per step."""
-    most = math.ceil(len(batch) / world)
-    count = max(1, math.ceil(most / microbatch))
-    mine = batch[rank::world]
-    return [mine[i * microbatch : (i + 1) * microbatch] for i in range(count)]

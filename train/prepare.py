@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,13 @@ from cluster import datasets, storage
 from cluster.config import to_yaml
 from cluster.errors import UserError
 from cluster.models import resolve_model
-from datagen.records import Turn
+from train.chatformat import check, derive
 from train.config import TrainConfig
-from train.data import Conversations, text_lengths
+from train.mining import mine_dataset
+from train.mixture import Mixture, filtered_rows, text_lengths
 from train.order import units_of
 from train.render import FORMATS, BadConversation, ChatFormat, render, text_of
-from train.templates import TemplateSet, load_list, mine
+from train.templates import TemplateSet, load_list
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -30,6 +31,13 @@ TOKENIZER_ROWS = 40_000
 # Settings that do not change what is computed, only where and how it is watched.
 _FREE = (
     "workers",
+    "parallel",
+    "microbatch_tokens",
+    "loaders",
+    "gradient_checkpointing",
+    "compile",
+    "peak_tflops",
+    "trackers",
     "threads",
     "use_gpu",
     "log_every",
@@ -51,15 +59,19 @@ class Plan:
     steps: int
 
 
-def chat_format(cfg: TrainConfig) -> ChatFormat:
-    """The conversation layout of a config.
+def chat_format(cfg: TrainConfig, processor: Any) -> ChatFormat:
+    """The conversation layout of a config; with ``chat: auto`` the one of the model's own chat template.
 
     Raises:
-        UserError: unknown name.
+        UserError: unknown name, or no layout can be read from the template.
     """
+    if cfg.chat == "auto":
+        return derive(processor, processor.image_token)
     if cfg.chat not in FORMATS:
-        raise UserError(f"chat: unknown layout {cfg.chat!r}; known are {', '.join(FORMATS)}")
-    return FORMATS[cfg.chat]
+        raise UserError(f"chat: unknown layout {cfg.chat!r}; known are auto, {', '.join(FORMATS)}")
+    fmt = FORMATS[cfg.chat]
+    check(fmt, processor.tokenizer, processor.image_token)
+    return fmt
 
 
 def plan(cfg: TrainConfig) -> Plan:
@@ -69,7 +81,7 @@ def plan(cfg: TrainConfig) -> Plan:
             [s.parts["rows"].rows for s in datasets.read_manifest(str(d.corpus)).shards] for d in cfg.data
         ]
     else:
-        counts = Conversations(cfg.data, keep=1).row_counts()
+        counts = Mixture(cfg.data).row_counts()
     per_epoch = sum(unit.take for unit in units_of(counts, [d.weight for d in cfg.data]))
     steps_per_epoch = -(-per_epoch // cfg.global_batch)
     steps = cfg.steps if cfg.steps is not None else max(1, round(steps_per_epoch * (cfg.epochs or 1)))
@@ -93,7 +105,7 @@ def describe(cfg: TrainConfig) -> str:
         return line
     rows = tokens = 0.0
     for source, stored in zip(cfg.data, found.rows, strict=True):
-        table = datasets.read_shard(str(source.instructions), 0, columns=["conversation", "image_ids"])
+        table = filtered_rows(source, 0, ["conversation", "image_ids"])
         tokens += source.weight * stored * float(text_lengths(table, per_image=0).mean())
         rows += source.weight * stored
     return f"{line}, about {samples * tokens / rows / 1e6:.1f} million tokens of text"
@@ -128,35 +140,13 @@ def claim(cfg: TrainConfig) -> None:
         )
 
 
-def conversations(cfg: TrainConfig, limit: int | None = None) -> Iterator[tuple[list[Turn], int]]:
-    """(turns, images) of the rows of the mixture, source by source, at most ``limit`` of each."""
-    for source in cfg.data:
-        if source.instructions is None:
-            continue
-        given = 0
-        for shard in range(len(datasets.read_manifest(source.instructions).shards)):
-            columns = ["image_ids", "conversation", "kind"]
-            for row in datasets.read_shard(
-                source.instructions, shard, columns=columns, verify=False
-            ).to_pylist():
-                if source.kinds is not None and row["kind"] not in source.kinds:
-                    continue
-                if limit is not None and given >= limit:
-                    break
-                given += 1
-                turns = [Turn(role=t["role"] or "", text=t["text"] or "") for t in row["conversation"] or []]
-                yield turns, len(row["image_ids"] or [])
-
-
 def find_templates(cfg: TrainConfig) -> TemplateSet:
     """The task templates of a config: mined from its own data, a list, or none."""
     if cfg.stage != "finetune" or cfg.templates.source == "none":
         return TemplateSet()
     if cfg.templates.source == "list":
         return load_list(str(cfg.templates.list))
-    human = ([t.text for t in turns if t.role == "user"] for turns, _ in conversations(cfg))
-    settings = cfg.templates
-    return mine(human, min_share=settings.min_share, top_k=settings.top_k, max_rows=settings.max_rows)
+    return mine_dataset(cfg.data, min_share=cfg.templates.min_share, top_k=cfg.templates.top_k)
 
 
 def new_tokenizer(cfg: TrainConfig, vocab_size: int) -> PreTrainedTokenizerFast:
@@ -168,9 +158,10 @@ def new_tokenizer(cfg: TrainConfig, vocab_size: int) -> PreTrainedTokenizerFast:
     from train.tokenizer import train_tokenizer
 
     def texts() -> Iterable[str]:
-        for turns, images in conversations(cfg, TOKENIZER_ROWS):
+        # A new model has the starter's layout: its chat template is written beside the tokenizer.
+        for turns, image_ids, _ in Mixture(cfg.data).conversations(TOKENIZER_ROWS):
             try:
-                yield text_of(render(turns, images, chat_format(cfg)))
+                yield text_of(render(turns, len(image_ids), FORMATS["starter"]))
             except BadConversation:
                 continue
 
@@ -198,11 +189,9 @@ def _build(cfg: TrainConfig) -> None:
     import torch
 
     from train.export import save_model
-    from train.model import build_starter
 
-    assert cfg.shape is not None
     torch.manual_seed(cfg.seed)
-    model, processor = build_starter(cfg.shape, new_tokenizer(cfg, cfg.shape.vocab_size))
+    model, processor = new_model(cfg)
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, processor, Path(folder))
         # config.json last: it is what says that the folder is complete.
@@ -210,6 +199,19 @@ def _build(cfg: TrainConfig) -> None:
         (Path(folder) / "config.json").unlink()
         storage.upload_dir(Path(folder), storage.join(cfg.output, "init"))
         storage.write_bytes(storage.join(cfg.output, "init", "config.json"), config)
+
+
+def new_model(cfg: TrainConfig) -> tuple[Any, Any]:
+    """(model, processor) of a config that names none: assembled, or of a shape with random weights."""
+    if cfg.assemble is not None:
+        from train.assemble import assemble
+
+        parts = cfg.assemble
+        return assemble(parts.vision_tower, parts.language_model, feature_layer=parts.feature_layer)
+    from train.model import build_starter
+
+    assert cfg.shape is not None
+    return build_starter(cfg.shape, new_tokenizer(cfg, cfg.shape.vocab_size))
 
 
 def start_model(cfg: TrainConfig) -> str:

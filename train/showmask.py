@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby, islice
-from typing import Any
+from collections.abc import Iterator
+from itertools import groupby
 
+from cluster.models import resolve_model
+from train.build import language_data
 from train.config import TrainConfig
+from train.data import LanguageData
 from train.encode import Encoder, Sample
-from train.labels import Reason
-from train.prepare import conversations, find_templates, new_tokenizer
-from train.render import BadConversation
+from train.labels import LEARNED, Reason
+from train.prepare import find_templates, new_model
 from train.templates import TemplateSet
 
 # SGR codes. Learned tokens have a background, the others only a dim or coloured text.
@@ -38,41 +39,36 @@ LEGEND: dict[Reason, str] = {
 }
 
 
-def encoder_for_show(cfg: TrainConfig) -> Encoder:
-    """The encoder of a run without its weights; a new model's tokenizer is trained for it."""
-    from train.task import build_encoder
-
+def data_to_show(cfg: TrainConfig) -> LanguageData:
+    """The data of a run without its weights; a new model's tokenizer is trained for it."""
+    templates = find_templates(cfg)
     if cfg.model is None:
-        from train.model import starter_config
+        model, processor = new_model(cfg)
+        return language_data(cfg, model.config, processor, templates)
+    from transformers import AutoConfig, AutoProcessor
 
-        assert cfg.shape is not None
-        tokenizer: Any = new_tokenizer(cfg, cfg.shape.vocab_size)
-        config = starter_config(cfg.shape, tokenizer)
-    else:
-        from transformers import AutoConfig, AutoTokenizer
-
-        from cluster.models import resolve_model
-
-        path = resolve_model(cfg.model)
-        config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
-    return build_encoder(cfg, config, tokenizer, find_templates(cfg))
+    path = resolve_model(cfg.model)
+    processor = AutoProcessor.from_pretrained(path, backend="pil")
+    return language_data(cfg, AutoConfig.from_pretrained(path), processor, templates)
 
 
 def show(cfg: TrainConfig, count: int, *, color: bool) -> Iterator[str]:
-    """Lines: the templates found, a legend, then ``count`` rows of the data."""
-    encoder = encoder_for_show(cfg)
+    """Lines: the templates found, a legend, then ``count`` rows of the data in the order of training."""
+    data = data_to_show(cfg)
+    encoder = data.encoder
     yield from _templates(encoder.templates)
-    yield "  ".join(_paint(LEGEND[reason], reason, reason in _learned(encoder), color) for reason in Reason)
-    rows = list(islice(conversations(cfg, count), count))
-    for number, encoded in enumerate(encoder.encode(rows)):
-        if isinstance(encoded, BadConversation):
-            yield f"\nrow {number}: rejected, {encoded}"
-            continue
-        total = len(encoded.ids)
-        parts = [encoded.is_learned & (encoded.reasons == r) for r in (Reason.INSTRUCTION, Reason.RESPONSE)]
+    yield "  ".join(
+        _paint(LEGEND[reason], reason, reason in LEARNED[encoder.mode], color) for reason in Reason
+    )
+    encoded, rejects = data.encode(data.order.rows(0, 0, count))
+    for reject in rejects:
+        yield f"\nrow {reject.row}: rejected, {reject.reason}"
+    for row in encoded:
+        sample = row.sample
+        parts = [sample.is_learned & (sample.reasons == r) for r in (Reason.INSTRUCTION, Reason.RESPONSE)]
         learned = f"{int(parts[0].sum())} instruction and {int(parts[1].sum())} response"
-        yield f"\nrow {number}: {total} tokens, of which {learned} tokens are learned (mode {encoder.mode})"
-        yield paint(encoded, encoder, color=color)
+        yield f"\nrow {row.name}: {len(sample.ids)} tokens, of which {learned} tokens are learned (mode {encoder.mode})"
+        yield paint(sample, encoder, color=color)
 
 
 def paint(sample: Sample, encoder: Encoder, *, color: bool) -> str:
@@ -91,12 +87,6 @@ def _paint(text: str, reason: Reason, learned: bool, color: bool) -> str:
         return f"[{'+' if learned else ''}{reason.name.lower()}|{text}]"
     style = STYLES[reason] if learned or reason not in (Reason.RESPONSE, Reason.INSTRUCTION) else "36"
     return f"\x1b[{style}m{text}\x1b[0m"
-
-
-def _learned(encoder: Encoder) -> Sequence[Reason]:
-    from train.labels import LEARNED
-
-    return list(LEARNED[encoder.mode])
 
 
 def _templates(templates: TemplateSet) -> Iterator[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,11 @@ from torch.nn import functional
 from cluster import datasets
 from cluster.errors import UserError
 from datagen.corpus import BadImage
+from train.batch import Reject, StepBatch
 from train.config import TrainConfig
-from train.data import Reject, StepBatch
-from train.model import image_features
-from train.order import Order, Row, share_of, units_of
-from train.pixels import Pixels
+from train.order import Order, Row, units_of
+from train.packing import pad
+from train.pictures import Picture, Pictures
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration
@@ -38,8 +39,13 @@ _COLUMNS = ["image_id", "image", "width", "height", "objects"]
 class TowerMicrobatch:
     """Pictures and their patch targets [images, patches, words]."""
 
-    pictures: list[NDArray[Any]]
+    pictures: list[Picture]
     targets: NDArray[np.float32]
+
+    @staticmethod
+    def empty() -> TowerMicrobatch:
+        """No picture."""
+        return TowerMicrobatch(pictures=[], targets=np.zeros((0, 0, 0), np.float32))
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -88,30 +94,36 @@ class TowerLoss(nn.Module):
 
     parts = ("patch",)
 
-    def __init__(self, model: LlavaForConditionalGeneration, pixels: Pixels, words: int) -> None:
+    def __init__(self, model: LlavaForConditionalGeneration, pictures: Pictures, words: int) -> None:
         super().__init__()
-        self.model, self._pixels = model, pixels
+        self.model, self._pictures = model, pictures
         vision: Any = model.config.vision_config
         self.head = nn.Linear(vision.hidden_size, words)
 
     def forward(self, batch: TowerMicrobatch) -> Tensor:
         """[1] sum over patches of the binary cross-entropies of all words."""
-        device = self.model.device
         if not batch.pictures:
-            blank = image_features(self.model, self._pixels.blank().to(device), project=False)
-            return 0.0 * self.head(blank).sum()[None]
-        features = image_features(self.model, self._pixels.batch(batch.pictures).to(device), project=False)
-        logits = self.head(features).float()
-        targets = torch.from_numpy(batch.targets).to(device)
+            return 0.0 * self.head(self._features(self._pictures.blank())).sum()[None]
+        logits = self.head(self._features(self._pictures.batch([batch.pictures]))).float()
+        targets = torch.from_numpy(batch.targets).to(logits.device)
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")[None]
+
+    def _features(self, pictures: dict[str, Tensor]) -> Tensor:
+        """[images, patches, hidden] before the connector."""
+        llava: Any = self.model.model
+        config: Any = self.model.config
+        pixels = pictures["pixel_values"].to(self.model.device)
+        hidden = llava.vision_tower(pixels, output_hidden_states=True).hidden_states
+        found = hidden[config.vision_feature_layer]
+        return found[:, 1:] if config.vision_feature_select_strategy == "default" else found
 
 
 class TowerData:
     """All batches of a tower run, for one worker."""
 
-    def __init__(self, cfg: TrainConfig, pixels: Pixels, words: Sequence[str], side: int) -> None:
+    def __init__(self, cfg: TrainConfig, pictures: Pictures, words: Sequence[str], side: int) -> None:
         self.corpora = [str(source.corpus) for source in cfg.data]
-        self.pixels, self.microbatch, self.side = pixels, cfg.microbatch, side
+        self.pictures, self.microbatch, self.side = pictures, cfg.microbatch, side
         self.index = {word: i for i, word in enumerate(words)}
         counts = [[s.parts["rows"].rows for s in datasets.read_manifest(uri).shards] for uri in self.corpora]
         self.order = Order(
@@ -124,19 +136,17 @@ class TowerData:
         self._keep = 2 * cfg.window_shards
         self._shards: OrderedDict[tuple[int, int], list[dict[str, Any]]] = OrderedDict()
 
-    def steps(self, start: int, *, rank: int = 0, world: int = 1) -> Iterator[StepBatch]:
-        """Batches from step ``start`` on, for ever."""
-        step = start
-        while True:
+    def steps(self, start: int, *, rank: int = 0, world: int = 1, stride: int = 1) -> Iterator[StepBatch]:
+        """Steps ``start``, ``start + stride``, … for ever."""
+        for step in count(start, stride):
             epoch, batch = divmod(step, self.order.batches_per_epoch)
             low = batch * self.order.batch
             rows = self.order.rows(epoch, low, min(low + self.order.batch, self.order.rows_per_epoch))
             rejects: list[Reject] = []
-            shares = share_of(rank, world, np.arange(len(rows)), self.microbatch)
+            shares = pad(np.zeros(len(rows), np.int64), self.microbatch, world)[rank]
             made = [self._microbatch([rows[i] for i in share], rejects) for share in shares]
             samples = sum(len(m.pictures) for m in made)
             yield StepBatch(microbatches=made, rows=len(rows), rejects=rejects, stats={"samples": samples})
-            step += 1
 
     def _shard(self, source: int, shard: int) -> list[dict[str, Any]]:
         key = (source, shard)
@@ -151,14 +161,13 @@ class TowerData:
         pictures, targets = [], []
         for row in rows:
             values = self._shard(row.source, row.shard)[row.row]
+            data, size = (values["image"] or {}).get("bytes") or b"", (values["width"], values["height"])
             try:
-                pictures.append(
-                    self.pixels.get(values["image_id"], (values["image"] or {}).get("bytes") or b"")
-                )
+                pictures.append(self.pictures.get(values["image_id"], data, size, alone=True))
             except BadImage as error:
                 rejects.append(Reject(self.corpora[row.source], row.shard, values["image_id"], str(error)))
                 continue
-            objects, size = values["objects"] or [], (values["width"], values["height"])
-            targets.append(patch_targets(objects, *size, self.side, self.index))
-        empty = np.zeros((0, self.side**2, len(self.index)), np.float32)
-        return TowerMicrobatch(pictures=pictures, targets=np.stack(targets) if targets else empty)
+            targets.append(patch_targets(values["objects"] or [], *size, self.side, self.index))
+        if not pictures:
+            return TowerMicrobatch.empty()
+        return TowerMicrobatch(pictures=pictures, targets=np.stack(targets))

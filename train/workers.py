@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,17 +54,45 @@ class Workers:
         dist.all_gather_object(found, value)
         return found
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """The module with gradients averaged over workers."""
+    def shard(self, module: nn.Module, layers: Sequence[nn.Module], *, bf16: bool) -> None:
+        """Spread weights, gradients and optimizer state over the workers (FSDP2), each layer a group that is gathered
+        when it computes. Sharded weights stay fp32; they are gathered, and multiply, in bf16 where asked."""
+        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+        precision = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32
+        )
+        for layer in layers:
+            fully_shard(layer, mp_policy=precision)
+        # Not resharded after the forward pass: the backward pass of the LM head begins with the same weights.
+        fully_shard(module, mp_policy=precision, reshard_after_forward=False)
+        assert isinstance(module, FSDPModule)
+
+    def replicate(self, module: nn.Module) -> nn.Module:
+        """The module with gradients averaged over workers that each hold all of it (DDP)."""
         if self.size == 1:
             return module
         return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True)
 
     def accumulate(self, module: nn.Module, last: bool) -> AbstractContextManager[Any]:
         """Keep gradients local until the last microbatch of a step."""
-        if isinstance(module, nn.parallel.DistributedDataParallel) and not last:
+        from torch.distributed.fsdp import FSDPModule
+
+        if isinstance(module, FSDPModule):
+            module.set_requires_gradient_sync(last)
+        elif isinstance(module, nn.parallel.DistributedDataParallel) and not last:
             return module.no_sync()
         return nullcontext()
+
+    def memory_gb(self) -> float:
+        """Most memory used so far: allocated on the GPU, else resident in this process."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 1e9
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+    def same(self, value: Any) -> Any:
+        """The first worker's value, on every worker."""
+        return self.gather(value)[0]
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -145,6 +145,24 @@ def make_config(world: World, tmp_path: Path) -> Callable[..., TrainConfig]:
     return make
 
 
+class Stopped(Exception):
+    """A kill, as far as a test in one process can have one."""
+
+
+class StopAt:
+    """A host that ends its worker at the log line of a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def report(self, line: dict[str, Any]) -> None:
+        if line["step"] == self.step:
+            raise Stopped
+
+    def preempted(self) -> bool:
+        return False
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """A tokenizer of a few short texts."""

@@ -14,11 +14,11 @@ from cluster.errors import UserError
 from datagen import records
 from datagen.corpus import CorpusRow
 from tests.train.conftest import World, record, write_world
+from train.batch import LanguageMicrobatch, StepBatch
+from train.build import language_data
 from train.config import TrainConfig
-from train.data import LanguageData, StepBatch
-from train.pixels import Pixels
+from train.data import LanguageData
 from train.prepare import plan
-from train.task import build_encoder
 from train.templates import TemplateSet
 
 
@@ -27,10 +27,14 @@ def open_data(small_model: Any) -> Any:
     model, processor = small_model
 
     def make(cfg: TrainConfig) -> LanguageData:
-        encoder = build_encoder(cfg, model.config, processor.tokenizer, TemplateSet())
-        return LanguageData(cfg, encoder, Pixels(processor))
+        return language_data(cfg, model.config, processor, TemplateSet())
 
     return make
+
+
+def seen(micro: LanguageMicrobatch) -> int:
+    """Pictures of a microbatch."""
+    return len(micro.pictures.get("pixel_values", ()))
 
 
 def content(batch: StepBatch) -> list[list[int]]:
@@ -48,10 +52,8 @@ def test_an_epoch_has_every_row_once(make_config: Any, open_data: Any) -> None:
     data = open_data(cfg)
     steps = list(islice(data.steps(0), plan(cfg).steps_per_epoch))
     assert sum(step.stats["samples"] for step in steps) == sum(step.rows for step in steps) == 3 * (12 + 2)
-    assert sum(len(m.pictures) for s in steps for m in s.microbatches) == 3 * 12
-    assert any(0 < len(m.pictures) < len(m.ids) for s in steps for m in s.microbatches), (
-        "text-only rows are mixed in"
-    )
+    assert sum(seen(m) for s in steps for m in s.microbatches) == 3 * 12
+    assert any(0 < seen(m) < len(m.ids) for s in steps for m in s.microbatches), "text-only rows are mixed in"
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -86,7 +88,7 @@ def test_kinds_and_weights(make_config: Any, open_data: Any, world: World) -> No
     assert plan(cfg).rows == (18, 6)
     assert plan(cfg).rows_per_epoch == 9 + 12
     steps = list(islice(open_data(cfg).steps(0), plan(cfg).steps_per_epoch))
-    assert sum(len(m.pictures) for s in steps for m in s.microbatches) == 9
+    assert sum(seen(m) for s in steps for m in s.microbatches) == 9
 
 
 def test_bad_rows_become_rejects_and_books_balance(make_config: Any, open_data: Any, tmp_path: Path) -> None:
@@ -116,7 +118,7 @@ def test_padding_is_small(make_config: Any, open_data: Any) -> None:
     data = open_data(make_config(global_batch=16, group_batches=3))
     steps = list(islice(data.steps(0), 2))
     tokens = sum(step.stats["tokens"] for step in steps)
-    assert tokens / sum(m.ids.size for step in steps for m in step.microbatches) > 0.85
+    assert tokens / sum(m.ids.numel() for step in steps for m in step.microbatches) > 0.85
 
 
 def test_wrong_data_sets_are_named(make_config: Any, world: World, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from tests.train.conftest import SHAPE, picture
 from train import model as models
 from train.config import LearningRates, ModelShape, Optimizer, TrainConfig
 from train.export import save_model
+from train.families import FAMILIES
 from train.optim import build, rate_factor
-from train.pixels import Pixels
+from train.pictures import Pictures
 from train.tokenizer import NUMBERS, train_tokenizer
 from train.tower import patch_targets
 
@@ -80,7 +81,7 @@ def test_features_are_those_of_transformers(small_model: Any) -> None:
     model, _ = small_model
     pixels = torch.randn(2, 3, 64, 64)
     theirs = torch.stack(list(model.get_image_features(pixels, vision_feature_layer=-1).pooler_output))
-    assert torch.equal(models.image_features(model, pixels), theirs)
+    assert torch.equal(torch.stack(models.image_features(model, {"pixel_values": pixels})), theirs)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (64, 40), (200, 90), (16, 16)])
@@ -89,19 +90,24 @@ def test_pixels_equal_the_processor(small_model: Any, size: tuple[int, int]) -> 
     noise = np.random.default_rng(0).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
-    pixels = Pixels(processor)
-    mine = pixels.batch([pixels.get("a", buffer.getvalue()), pixels.get("b", picture("red", 3))])
+    pictures = Pictures(processor, FAMILIES["llava"])
+    one = pictures.get("a", buffer.getvalue(), size, alone=True)
+    other = pictures.get("b", picture("red", 3), (64, 64), alone=True)
+    mine = pictures.batch([[one], [other]])["pixel_values"]
     theirs = processor.image_processor([Image.fromarray(noise)], return_tensors="pt")["pixel_values"]
     assert torch.allclose(mine[:1], theirs, atol=1e-6)
 
 
 def test_pixels_forget_what_does_not_fit(small_model: Any) -> None:
-    pixels = Pixels(small_model[1], cache_mb=0)
-    first = pixels.get("a", picture("red", 3))
-    assert (pixels.get("a", picture("blue", 3)) != first).any()
-    kept = Pixels(small_model[1], cache_mb=1)
-    first = kept.get("a", picture("red", 3))
-    assert kept.get("a", b"not looked at") is first
+    def get(pictures: Pictures, data: bytes) -> Any:
+        return pictures.get("a", data, (64, 64), alone=True)
+
+    forgetful = Pictures(small_model[1], FAMILIES["llava"], cache_mb=0)
+    first, second = (get(forgetful, picture(color, 3)) for color in ("red", "blue"))
+    assert (first.arrays["pixel_values"] != second.arrays["pixel_values"]).any()
+    kept = Pictures(small_model[1], FAMILIES["llava"], cache_mb=1)
+    first = get(kept, picture("red", 3))
+    assert get(kept, b"not looked at") is first
 
 
 def test_frozen_modules_get_no_gradient(small_model: Any) -> None:
@@ -110,6 +116,7 @@ def test_frozen_modules_get_no_gradient(small_model: Any) -> None:
     names = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
     assert names == {"multi_modal_projector"}
     models.freeze(model, LearningRates(vision_tower=1, connector=0, language_model=0))
+    models.freeze_unreached(model, models.probe(model, {"pixel_values": torch.ones(1, 3, 64, 64)}))
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert trained
     assert not any("post_layernorm" in name for name in trained), "no feature depends on it"
@@ -121,7 +128,7 @@ def test_groups_have_their_own_rates(small_model: Any, make_config: Any) -> None
         lr={"vision_tower": 1e-4, "connector": 2e-3, "language_model": 3e-3}, optimizer={"weight_decay": 0.1}
     )
     models.freeze(model, cfg.lr)
-    optimizer = build(model, cfg, [])
+    optimizer = build(model, cfg)
     assert {g["peak_lr"] for g in optimizer.param_groups} == {1e-4, 2e-3, 3e-3}
     assert all((g["weight_decay"] > 0) == (g["params"][0].dim() > 1) for g in optimizer.param_groups)
     listed = [id(p) for g in optimizer.param_groups for p in g["params"]]
@@ -171,7 +178,9 @@ def test_layers_above_the_chosen_one_are_frozen(tokenizer: Any) -> None:
     model, _ = models.build_starter(ModelShape.model_validate({**SHAPE, "vision_layers": 3}), tokenizer)
     model.config.vision_feature_layer = -2
     models.freeze(model, LearningRates(vision_tower=1, connector=1, language_model=1))
-    models.image_features(model, torch.randn(1, 3, 64, 64)).sum().backward()
+    blank = {"pixel_values": torch.randn(1, 3, 64, 64)}
+    models.freeze_unreached(model, models.probe(model, blank))
+    models.image_features(model, blank)[0].sum().backward()
     for name, parameter in model.model.vision_tower.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
     assert not model.model.vision_tower.encoder.layers[2].mlp.fc1.weight.requires_grad

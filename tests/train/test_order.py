@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.order import Order, share_of, units_of
+from train.order import Order, units_of
 
 shards = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 
@@ -51,13 +51,3 @@ def test_batches_partition_a_block(lengths: list[int], batch: int, group: int) -
     assert all(len(cut) == batch for cut in cuts[:-1])
     for cut in cuts:
         assert (np.diff(np.array(lengths)[cut]) >= 0).all()
-
-
-@settings(deadline=None)
-@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 7))
-def test_workers_share_a_batch(size: int, world: int, microbatch: int) -> None:
-    batch = np.arange(100, 100 + size)
-    shares = [share_of(rank, world, batch, microbatch) for rank in range(world)]
-    assert sorted(i for share in shares for part in share for i in part.tolist()) == batch.tolist()
-    assert len({len(share) for share in shares}) == 1
-    assert all(len(part) <= microbatch for share in shares for part in share)

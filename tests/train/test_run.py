@@ -16,7 +16,8 @@ import pytest
 from cluster.config import to_yaml
 from cluster.errors import UserError
 from cluster.revision import weights_revision
-from tests.train.conftest import SHAPE, World, record, write_world
+from tests.train.conftest import SHAPE, StopAt, Stopped, World, record, write_world
+from train.checkpoint import latest_step
 from train.cli import main
 from train.config import PRESETS, TrainConfig
 from train.launch import launch
@@ -71,20 +72,13 @@ def test_learning_lowers_the_loss_of_every_stage(make_config: Any, world: World,
 
 @pytest.mark.parametrize("stage", ["finetune", "tower"])
 def test_a_stopped_run_ends_with_the_same_weights(make_config: Any, tmp_path: Path, stage: str) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop(line: dict[str, Any]) -> None:
-        if line["step"] == 6:
-            raise Stopped
-
     settings = {"stage": stage, "steps": 8, "log_every": 1}
     whole = launch(make_config(**settings, output=str(tmp_path / "whole")))
     broken = make_config(**settings, output=str(tmp_path / "broken"))
     prepare(broken)
     with pytest.raises(Stopped):
-        Trainer(broken, Workers()).train(stop)
-    assert json.loads((tmp_path / "broken/state/latest.json").read_text())["step"] == 4
+        Trainer(broken, Workers(), StopAt(6)).train()
+    assert latest_step(broken.output) == 4
     again = launch(broken)
     assert again["weights_sha256"] == whole["weights_sha256"]
     assert (again["used"], again["rejected"]) == (whole["used"], whole["rejected"])
@@ -93,7 +87,7 @@ def test_a_stopped_run_ends_with_the_same_weights(make_config: Any, tmp_path: Pa
         {k: v for k, v in line.items() if "loss" in k}
         for line in lines(make_config(output=str(tmp_path / "whole")))
     ]
-    assert len(list((tmp_path / "broken/state").glob("step-*/weights.pt"))) == 2, "older checkpoints are gone"
+    assert len(list((tmp_path / "broken/state").glob("step-*/part-00000.safetensors"))) == 2, "older checkpoints are gone"
 
 
 def test_kill_nine_and_the_same_command(make_config: Any, tmp_path: Path) -> None:
@@ -178,7 +172,7 @@ def test_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixtur
     settings += ["epochs=null", "steps=2", "precision=fp32"]
     assert main(["demo-l2t", *settings, "--dry-run"]) == 0
     assert "42 rows stored, 42 an epoch" in capsys.readouterr().out
-    assert main(["demo-l2t", *settings, "templates.min_share=0.2", "--show-mask", "3"]) == 0
+    assert main(["demo-l2t", *settings, "templates.min_share=0.2", "--show-mask", "12"]) == 0
     shown = capsys.readouterr().out
     assert "[template|What color is it? Answer in one word.][role| ASSISTANT:][+response|" in shown
     assert not (tmp_path / "run").exists(), "looking changes nothing"

@@ -12,7 +12,7 @@ import pytest
 from cluster import storage
 from tests.cluster import s3_servers
 from tests.cluster.conftest import enter
-from tests.train.conftest import write_world
+from tests.train.conftest import StopAt, Stopped, write_world
 from train.launch import launch
 from train.loop import Trainer
 from train.prepare import prepare
@@ -27,19 +27,12 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_run_stop_and_continue_on_s3(make_config: Any, bucket: str, tmp_path: Path) -> None:
-    class Stopped(Exception):
-        pass
-
-    def stop(line: dict[str, Any]) -> None:
-        if line["step"] == 4:
-            raise Stopped
-
     settings = {"data": [write_world(bucket)], "steps": 6}
     whole = launch(make_config(**settings, output=str(tmp_path / "local")))
     cfg = make_config(**settings, output=storage.join(bucket, "checkpoints/run"))
     prepare(cfg)
     with pytest.raises(Stopped):
-        Trainer(cfg, Workers()).train(stop)
+        Trainer(cfg, Workers(), StopAt(4)).train()
     assert launch(cfg)["weights_sha256"] == whole["weights_sha256"]
     done = json.loads(storage.read_bytes(storage.join(cfg.output, "done.json")))
     assert launch(cfg) == done

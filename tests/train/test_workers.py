@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from cluster.config import to_yaml
 from cluster.storage import write_bytes
+from tests.train.conftest import StopAt, Stopped
 from train import checkpoint
 from train.launch import launch
 from train.loop import Trainer
@@ -24,19 +25,12 @@ def test_two_workers_equal_one_and_continue_its_run(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
 
-    class Stopped(Exception):
-        pass
-
-    def stop(line: dict[str, Any]) -> None:
-        if line["step"] == 4:
-            raise Stopped
-
     alone = make_config(steps=6, output=str(tmp_path / "alone"))
     launch(alone)
     shared = make_config(steps=6, output=str(tmp_path / "shared"))
     prepare(shared)
     with pytest.raises(Stopped):
-        Trainer(shared, Workers()).train(stop)
+        Trainer(shared, Workers(), StopAt(4)).train()
     assert checkpoint.latest_step(shared.output) == 2
     done = launch(shared.model_copy(update={"workers": 2, "microbatch": 2}))
     assert done["steps"] == 6

@@ -1,0 +1,120 @@
+"""From a config to what a worker trains: the model, its data, and the weight of each part of the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cluster import storage
+from train import model as models
+from train.adapter import add_adapter
+from train.config import Holdout, TrainConfig
+from train.data import LanguageData
+from train.encode import Encoder
+from train.families import MRope, family_of
+from train.loss import LanguageLoss
+from train.pictures import Pictures, check_processor
+from train.prepare import chat_format, start_model
+from train.templates import TemplateSet
+from train.tower import TowerData, TowerLoss, TowerMicrobatch, vocabulary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """``weights`` holds one number for each of ``module.parts``."""
+
+    module: LanguageLoss | TowerLoss
+    data: LanguageData | TowerData
+    weights: Tensor
+
+
+def build_model(cfg: TrainConfig) -> tuple[Any, Any, Any]:
+    """(model, processor, peft's wrapper or None) before the first step, with gradients where the config trains."""
+    model, processor = models.load(
+        start_model(cfg), quantization=cfg.adapter.quantization if cfg.adapter else "none"
+    )
+    models.freeze(model, cfg.lr)
+    if cfg.adapter is None:
+        return model, processor, None
+    torch.manual_seed(cfg.seed)
+    return model, processor, add_adapter(model, cfg.adapter)
+
+
+def build_task(cfg: TrainConfig) -> Task:
+    """Load the model and open the data.
+
+    Raises:
+        UserError: a model that cannot be trained so, or data that do not fit.
+    """
+    model, processor, _ = build_model(cfg)
+    pictures = Pictures(processor, family_of(model.config), cfg.image_cache_mb)
+    if cfg.stage == "tower":
+        vision: Any = model.config.vision_config
+        words = vocabulary([str(source.corpus) for source in cfg.data])
+        torch.manual_seed(cfg.seed)
+        tower = TowerLoss(model, pictures, len(words))
+        models.freeze_unreached(model, [tower(TowerMicrobatch.empty())])
+        return Task(
+            module=tower,
+            data=TowerData(cfg, pictures, words, vision.image_size // vision.patch_size),
+            weights=torch.ones(1),
+        )
+    check_processor(model, pictures)
+    models.freeze_unreached(model, models.probe(model, pictures.blank()))
+    if cfg.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return Task(
+        module=LanguageLoss(model, pictures, cfg.loss.head_rows),
+        data=language_data(cfg, model.config, processor, stored_templates(cfg)),
+        weights=torch.tensor([cfg.loss.w_instruction, cfg.loss.w_response]),
+    )
+
+
+def open_data(cfg: TrainConfig) -> LanguageData | TowerData:
+    """The data of a run without its weights, for a loader process."""
+    from transformers import AutoConfig, AutoProcessor
+
+    path = start_model(cfg)
+    config, processor = AutoConfig.from_pretrained(path), AutoProcessor.from_pretrained(path, backend="pil")
+    if cfg.stage == "tower":
+        words = vocabulary([str(source.corpus) for source in cfg.data])
+        pictures = Pictures(processor, family_of(config), cfg.image_cache_mb)
+        return TowerData(
+            cfg, pictures, words, config.vision_config.image_size // config.vision_config.patch_size
+        )
+    return language_data(cfg, config, processor, stored_templates(cfg))
+
+
+def stored_templates(cfg: TrainConfig) -> TemplateSet:
+    """The templates that the driver stored with the run."""
+    return TemplateSet.from_json(storage.read_bytes(storage.join(cfg.output, "templates.json")).decode())
+
+
+def language_data(cfg: TrainConfig, config: Any, processor: Any, templates: TemplateSet) -> LanguageData:
+    """The data of a config; ``config`` is the model's own configuration."""
+    family = family_of(config)
+    pictures = Pictures(processor, family, cfg.image_cache_mb)
+    encoder = Encoder(
+        tokenizer=processor.tokenizer,
+        fmt=chat_format(cfg, processor),
+        image_token_id=config.image_token_id,
+        placeholder=pictures.placeholder,
+        # The connector stage has instructions that say nothing about the image (LLaVA): response only.
+        mode=cfg.mode if cfg.stage == "finetune" else "vit",
+        templates=templates,
+        max_length=cfg.max_length,
+        text_only_instructions=cfg.loss.instruction_loss_on_text_only,
+        image_position=cfg.image_position,
+    )
+    return LanguageData(cfg, encoder, pictures, MRope(config) if family.mrope else None)
+
+
+def holdout_data(cfg: TrainConfig, holdout: Holdout, data: LanguageData) -> LanguageData:
+    """Batches of held-out rows. Both parts are measured whatever the mode trains, so curves of modes compare."""
+    from dataclasses import replace
+
+    settings = cfg.model_copy(update={"data": (holdout.source,), "window_shards": 1, "seed": 0})
+    return LanguageData(settings, replace(data.encoder, mode="l2t"), data.pictures, data.mrope)
