@@ -94,7 +94,7 @@ def assemble(
             "Set drop_head_bias to train without it, or take a language model without one (Qwen2, Llama)"
         )
     _make_room(lm, tokenizer)
-    expected = _text_logits(lm)
+    expected = text_logits(lm)
 
     select = select or ("default" if leading else "full")
     processor = _processor(vision, tower.config, tokenizer, select, leading)
@@ -108,7 +108,7 @@ def assemble(
     model.generation_config = lm.generation_config
     model.generation_config.pad_token_id = tokenizer.pad_token_id
 
-    if not biased and not torch.equal(_text_logits(model), expected):
+    if not biased and not torch.equal(text_logits(model), expected):
         raise UserError(
             f"language model {language} ({lm.config.model_type}): inside transformers' LLaVA it answers otherwise on "
             "plain text (its class does something to the logits). Take a Llama, Mistral, Qwen2 or Phi model"
@@ -280,7 +280,7 @@ def _without_bias(head: torch.nn.Linear) -> torch.nn.Linear:
 
 
 @torch.no_grad()
-def _text_logits(model: Any) -> torch.Tensor:
+def text_logits(model: Any) -> torch.Tensor:
     """Logits [1, tokens, vocabulary] of a few tokens from the begin of the vocabulary."""
     ids = torch.linspace(3, min(model.lm_head.out_features, 30_000) // 2, 12).long()[None]
     return model(input_ids=ids, use_cache=False).logits
