@@ -122,6 +122,7 @@ class _Frame:
     x_high: float
     y_low: float
     y_high: float
+    highest: float
 
     def x(self, value: float) -> float:
         share = (value - self.x_low) / (self.x_high - self.x_low)
@@ -149,6 +150,7 @@ def _frame(kept: Sequence[tuple[Curve, list[Point]]], known: Sequence[Point], ze
         x_high=max(xs) if max(xs) > 0 else 1.0,
         y_low=low if low == 0 else low - room,
         y_high=high + room,
+        highest=max(ys),
     )
 
 
@@ -161,6 +163,8 @@ def _axes(frame: _Frame, x_label: str, percent: bool) -> Iterator[str]:
         anchor = "end" if frame.x(tick) > WIDTH - 24 else "middle"
         yield _text(min(frame.x(tick), WIDTH - 4), HEIGHT - BOTTOM + 15, short(tick), "tick", anchor)
     yield _text(WIDTH - RIGHT, HEIGHT - 5, x_label, "tick", "end")
+    if frame.highest > frame.y_high:
+        yield _text(LEFT, HEIGHT - 5, f"higher values cut off, the highest is {short(frame.highest)}", "tick")
 
 
 def _mark(frame: _Frame, mark: Mark) -> Iterator[str]:

@@ -26,7 +26,7 @@ def write_page(run: str) -> str:
 def run_html(run: RunLog) -> str:
     """The page of one run."""
     listed = (run.templates or {}).get("templates") or []
-    held_out = lowest(run.series("holdout_loss_response"))
+    part = next((part for part in ("response", "patch") if run.has(f"holdout_loss_{part}")), "")
     return document(
         "run.html.jinja",
         styles=STYLES,
@@ -34,7 +34,8 @@ def run_html(run: RunLog) -> str:
         run=run,
         finished=run.done is not None,
         cards=_cards(run),
-        held_out=held_out,
+        part=part,
+        held_out=lowest(run.series(f"holdout_loss_{part}")),
         broken=broken_steps(run),
         losses=losses(run),
         health=health(run),
@@ -50,16 +51,7 @@ def _cards(run: RunLog) -> list[Card]:
     last, done = run.last, run.done or {}
     seconds = number(done.get("seconds", last.get("seconds")))
     step = number(done.get("steps", last.get("step")))
-    planned = number(run.config.get("steps"))
-    epochs, epoch = number(run.config.get("epochs")), number(last.get("epoch"))
-    of = (
-        f"of {planned:.0f}"
-        if planned
-        else f"epoch {epoch:.2f} of {epochs:g}"
-        if epochs and epoch is not None
-        else ""
-    )
-    cards: list[Card] = [("Steps", thousands(step) if step is not None else "–", of)]
+    cards: list[Card] = [("Steps", thousands(step) if step is not None else "–", _planned(run))]
     used, out = (number(done.get(key, last.get(key))) for key in ("used", "rejected"))
     if used is not None:
         cards.append(("Samples", thousands(used), f"{thousands(out)} rejected" if out else "none rejected"))
@@ -85,6 +77,14 @@ def _cards(run: RunLog) -> list[Card]:
     if workers := number(last.get("workers")):
         cards.append(("Workers", f"{workers:.0f}", ""))
     return cards
+
+
+def _planned(run: RunLog) -> str:
+    """How far a run is to go, in steps or in epochs."""
+    if steps := number(run.config.get("steps")):
+        return f"of {thousands(steps)}"
+    epochs, epoch = number(run.config.get("epochs")), number(run.last.get("epoch"))
+    return f"epoch {epoch:.2f} of {epochs:g}" if epochs and epoch is not None else ""
 
 
 def _large(count: float) -> str:

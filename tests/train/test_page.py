@@ -252,6 +252,7 @@ def test_one_wild_step_does_not_flatten_the_rest() -> None:
     heights = [float(corner.split(",")[1]) for corner in line.attrib["points"].split()]
     assert max(heights) - sorted(heights)[1] > 15
     assert min(heights) >= TOP - 0.1
+    assert "the highest is 1M" in "".join(svg.itertext())
 
 
 def test_marks_and_labels_are_escaped() -> None:
