@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -87,8 +86,8 @@ class TemplateSet:
         """Character spans of templates in ``instruction``: longest first, any whitespace between words, only where a
         sentence can begin and a word ends.
 
-        Looks texts up by length, because a pattern of all of them tries each one at every word: with 10,000 templates
-        that is a thousand times slower and takes seconds to compile.
+        Looks texts up by length. One pattern of all of them is twice as fast for ten templates, but tries each at every
+        word: with 10,000 it took 144 µs for an instruction, and this 9.
         """
         if not self._texts:
             return []
