@@ -75,10 +75,10 @@ def build_task(cfg: TrainConfig) -> Task:
 
 def open_data(cfg: TrainConfig) -> LanguageData | TowerData:
     """The data of a run without its weights, for a loader process."""
-    from transformers import AutoConfig, AutoProcessor
+    from transformers import AutoConfig
 
     path = start_model(cfg)
-    config, processor = AutoConfig.from_pretrained(path), AutoProcessor.from_pretrained(path, backend="pil")
+    config, processor = AutoConfig.from_pretrained(path), models.load_processor(path)
     if cfg.stage == "tower":
         words = vocabulary([str(source.corpus) for source in cfg.data])
         pictures = Pictures(processor, family_of(config), cfg.image_cache_mb)

@@ -100,7 +100,7 @@ def load(path: str, *, quantization: str = "none") -> tuple[Any, Any]:
     Raises:
         UserError: not a model of a known family, or it cannot be read.
     """
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+    from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import logging
 
     logging.disable_progress_bar()
@@ -114,13 +114,21 @@ def load(path: str, *, quantization: str = "none") -> tuple[Any, Any]:
         family = family_of(config)
         if quantization == "nf4":
             options |= _four_bits(family.tower, family.connector)
-        # The PIL backend gives the same pixels on every machine, whatever torchvision is there.
-        processor = AutoProcessor.from_pretrained(path, backend="pil")
-        return AutoModelForImageTextToText.from_pretrained(path, **options), processor
+        return AutoModelForImageTextToText.from_pretrained(path, **options), load_processor(path)
     except UserError as error:
         raise UserError(f"model {path}: {error}") from error
     except (OSError, ValueError, ImportError) as error:
         raise UserError(f"model {path}: cannot be loaded: {error}") from error
+
+
+def load_processor(path: str) -> Any:
+    """A folder's processor, with pictures prepared by PIL: the same pixels on every machine, whatever torchvision is
+    there. (Processors that also know videos do not take ``backend`` themselves.)"""
+    from transformers import AutoImageProcessor, AutoProcessor
+
+    processor = AutoProcessor.from_pretrained(path)
+    processor.image_processor = AutoImageProcessor.from_pretrained(path, backend="pil")
+    return processor
 
 
 def _four_bits(tower: str, connector: tuple[str, ...]) -> dict[str, Any]:

@@ -45,11 +45,12 @@ def data_to_show(cfg: TrainConfig) -> LanguageData:
     if cfg.model is None:
         model, processor = new_model(cfg)
         return language_data(cfg, model.config, processor, templates)
-    from transformers import AutoConfig, AutoProcessor
+    from transformers import AutoConfig
+
+    from train.model import load_processor
 
     path = resolve_model(cfg.model)
-    processor = AutoProcessor.from_pretrained(path, backend="pil")
-    return language_data(cfg, AutoConfig.from_pretrained(path), processor, templates)
+    return language_data(cfg, AutoConfig.from_pretrained(path), load_processor(path), templates)
 
 
 def show(cfg: TrainConfig, count: int, *, color: bool) -> Iterator[str]:

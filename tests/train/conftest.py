@@ -33,9 +33,9 @@ def one_thread() -> Iterator[None]:
     yield
 
 
-def picture(color: str, cell: int, side: int = 64) -> bytes:
+def picture(color: str, cell: int, side: int = 64, size: tuple[int, int] | None = None) -> bytes:
     """A square of 16 pixels in one of 16 cells."""
-    image = Image.new("RGB", (side, side), (235, 235, 235))
+    image = Image.new("RGB", size or (side, side), (235, 235, 235))
     row, column = divmod(cell, 4)
     box = (column * 16 + 2, row * 16 + 2, column * 16 + 13, row * 16 + 13)
     ImageDraw.Draw(image).rectangle(box, fill=COLORS[color])
@@ -49,12 +49,14 @@ def write_world(
     *,
     shards: int = 3,
     images: int = 6,
+    sizes: tuple[tuple[int, int], ...] = ((64, 64),),
     spoil: Callable[[CorpusRow], CorpusRow] = lambda row: row,
     extra: tuple[Record, ...] = (),
 ) -> World:
     """A corpus of coloured squares and two conversations about each picture, some rows without a picture.
 
     Args:
+        sizes: of the pictures, in turn.
         spoil: applied to each corpus row, to break some.
         extra: more records, put into shard 0.
     """
@@ -68,11 +70,17 @@ def write_world(
         rows, talks = [], list(extra) if shard == 0 else []
         for index in range(images):
             name, color, cell = f"s{shard}-{index}", rng.choice(list(COLORS)), rng.randrange(16)
-            data = picture(color, cell)
+            width, height = sizes[index % len(sizes)]
+            data = picture(color, cell, size=(width, height))
             x, y = cell % 4 * 16 + 2, cell // 4 * 16 + 2
             thing = Box(name="square", box=(x, y, x + 12, y + 12), attributes=(color,))
             row = CorpusRow(
-                image_id=name, image=data, width=64, height=64, sha256=corpus.sha256(data), objects=(thing,)
+                image_id=name,
+                image=data,
+                width=width,
+                height=height,
+                sha256=corpus.sha256(data),
+                objects=(thing,),
             )
             rows.append(spoil(row))
             talks.append(
