@@ -39,6 +39,8 @@ FLOOR = 3
 HELD_ROWS, GROUP_ROWS = 1 << 19, 1 << 15
 # Stands for the turn itself in tables of counts: no sentence is empty.
 TURN = ""
+# A shard: its set of instructions, its index, the kinds that count.
+Work = tuple[str, int, tuple[str, ...] | None]
 _SPACES = bytes.maketrans(b"\t\v\f\r\x1c\x1d\x1e\x1f", b" " * 8)
 
 
@@ -66,9 +68,6 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
     else:
         counts = _sum((count_shard(*shard) for shard in work), FLOOR)
     return _choose(counts, min_share, top_k)
-
-
-Work = tuple[str, int, tuple[str, ...] | None]
 
 
 def _counted_by_ray(work: Sequence[Work]) -> pa.Table:
@@ -230,11 +229,11 @@ def _merged(parts: list[pa.Table]) -> Iterator[pa.Table]:
 
     whole = pa.concat_tables(parts)
     groups = 1 + whole.num_rows // GROUP_ROWS
-    group = np.concatenate([pc.binary_length(text).to_numpy() % groups for text in whole["text"].chunks])
+    group = pc.binary_length(whole["text"]).to_numpy() % groups
     for number in range(groups):
         part = whole.filter(pa.array(group == number))
         # Four times as fast as Arrow's group_by, which also fills a hash table for each of its threads.
-        coded = pa.concat_arrays(part["text"].chunks).dictionary_encode()
+        coded = part["text"].combine_chunks().dictionary_encode()
         turns = np.bincount(coded.indices.to_numpy(), part["turns"].to_numpy(), len(coded.dictionary))
         yield pa.table({"text": coded.dictionary, "turns": turns.astype(np.int64)})
         # Arrow's allocator keeps what is freed, in pieces: 60 MiB after a million texts.

@@ -11,8 +11,6 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -156,33 +154,6 @@ class TemplateSet:
         if data.get("sha256", "") != _hash([t for t, _ in counts]) and not source.endswith(_EDITED):
             source += _EDITED
         return TemplateSet(counts=counts, turns=data.get("turns", 0), source=source)
-
-
-def mine(
-    conversations: Iterable[list[str]],
-    *,
-    min_share: float,
-    top_k: int | None = None,
-    max_rows: int | None = None,
-) -> TemplateSet:
-    """Count sentences over human turns and keep those in at least ``min_share`` of the turns (and the ``top_k`` first).
-
-    Args:
-        conversations: the human turns of each conversation.
-    """
-    counter: Counter[str] = Counter()
-    turns = 0
-    for row, human_turns in enumerate(conversations):
-        if max_rows is not None and row >= max_rows:
-            break
-        for text in human_turns:
-            turns += 1
-            counter.update(set(sentences(text)))
-    # A sentence seen once or twice is no template, however small the data set.
-    floor = max(3, min_share * turns)
-    kept = [(text, n) for text, n in counter.items() if n >= floor]
-    kept.sort(key=lambda item: (-item[1], item[0]))
-    return TemplateSet(counts=tuple(kept[:top_k]), turns=turns, source="mined")
 
 
 def load_list(name: str) -> TemplateSet:

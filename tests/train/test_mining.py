@@ -162,7 +162,8 @@ def test_the_cut_into_pieces_changes_nothing(
     sources: list[DataSource], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = mine_dataset(sources, min_share=0.0)
-    monkeypatch.setattr(mining, "ROWS", 7)
+    for name, size in (("ROWS", 7), ("HELD_ROWS", 20), ("GROUP_ROWS", 3)):
+        monkeypatch.setattr(mining, name, size)
     assert mine_dataset(sources, min_share=0.0) == whole
 
 

@@ -12,27 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from train.templates import TemplateSet, fold, load_list, mine, sentences
+from train.templates import TemplateSet, fold, load_list, sentences
 
 
 def test_sentences_end_at_marks_and_lines() -> None:
     text = "<image>\nIs it 0.5? Look:  a, b.\nAnswer\tshortly!"
     assert sentences(text) == ["Is it 0.5?", "Look:", "a, b.", "Answer shortly!"]
-
-
-def test_mining_counts_turns_once() -> None:
-    rows = [[f"Question {i}? Answer shortly. Answer shortly."] for i in range(8)] + [
-        ["Rare. Question 1?"]
-    ] * 2
-    found = mine(rows, min_share=0.3)
-    assert found.counts == (("Answer shortly.", 8), ("Question 1?", 3))
-    assert found.turns == 10
-    assert mine(rows, min_share=0.3, top_k=1).counts == (("Answer shortly.", 8),)
-    assert mine(rows, min_share=0.3, max_rows=4).turns == 4
-
-
-def test_rare_sentences_are_no_templates_in_small_data() -> None:
-    assert mine([["Only once. Only twice."], ["Only twice."]], min_share=0.0).counts == ()
 
 
 @pytest.mark.parametrize(
