@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster import datasets
+from cluster.errors import UserError
 from train.config import DataSource
 from train.templates import TemplateSet, fold
 
@@ -39,6 +40,8 @@ FLOOR = 3
 HELD_ROWS, GROUP_ROWS = 1 << 19, 1 << 15
 # Stands for the turn itself in tables of counts: no sentence is empty.
 TURN = ""
+# Begins a text that is no sentence but an error: no sentence holds a newline.
+WRONG = "\n"
 # A shard: its set of instructions, its index, the kinds that count.
 Work = tuple[str, int, tuple[str, ...] | None]
 _SPACES = bytes.maketrans(b"\t\v\f\r\x1c\x1d\x1e\x1f", b" " * 8)
@@ -73,11 +76,14 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
 def _counted_by_ray(work: Sequence[Work]) -> pa.Table:
     """Counts of the sentences in :data:`FLOOR` turns or more; the rarer ones, which are most, stay in the cluster."""
     from cluster.runtime import init_ray
+    from datagen.curate.shards import quiet
 
     with init_ray():
+        import pyarrow.compute as pc
         import ray
         from ray.data.aggregate import Sum
 
+        quiet()
         counted = (
             ray.data.from_items([{"work": k} for k in range(len(work))], override_num_blocks=len(work))
             .map_batches(partial(_count_batch, work), batch_size=1, batch_format="pyarrow")
@@ -85,11 +91,21 @@ def _counted_by_ray(work: Sequence[Work]) -> pa.Table:
             .aggregate(Sum("turns", alias_name="turns"))
             .map_batches(_frequent, batch_size=None, batch_format="pyarrow")
         )
-        return _sum(counted.iter_batches(batch_size=None, batch_format="pyarrow"))
+        counts = _sum(counted.iter_batches(batch_size=None, batch_format="pyarrow"))
+    wrong = counts.filter(pc.starts_with(counts["text"], WRONG))
+    if wrong.num_rows:
+        raise UserError(wrong["text"][0].as_py().removeprefix(WRONG))
+    return counts
 
 
 def _count_batch(work: Sequence[Work], batch: pa.Table) -> pa.Table:
-    return _sum(count_shard(*work[k]) for k in batch["work"].to_pylist())
+    """Counts of the shards of a task; what a person can put right comes back as a text, since Ray wraps exceptions."""
+    import pyarrow as pa
+
+    try:
+        return _sum(count_shard(*work[k]) for k in batch["work"].to_pylist())
+    except UserError as error:
+        return pa.table({"text": [f"{WRONG}{error}"], "turns": [FLOOR]}, schema=_empty().schema)
 
 
 def _frequent(counts: pa.Table) -> pa.Table:
