@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from cluster.errors import UserError
-from tests.train import families
+from tests.train import chat_tokenizers
 from train.assemble import assemble
 
 SIDE, PATCH = 32, 8
@@ -68,18 +68,16 @@ def _save_language(
         LlamaForCausalLM,
         PhiConfig,
         PhiForCausalLM,
+        PreTrainedTokenizerFast,
         Qwen2Config,
         Qwen2ForCausalLM,
     )
 
-    tokenizer = families._llama_tokenizer("") if kind == "llama" else families._qwen_tokenizer()
+    tokenizer = chat_tokenizers.qwen_tokenizer()
     if kind == "llama":
-        from transformers import PreTrainedTokenizerFast
-
-        backend = families._sentencepiece(())
-        (folder.parent / "backend.json").write_text(backend)
+        (folder.parent / "bare.json").write_text(chat_tokenizers.sentencepiece(()))
         tokenizer = PreTrainedTokenizerFast(
-            tokenizer_file=str(folder.parent / "backend.json"), eos_token="</s>", bos_token="<s>"
+            tokenizer_file=str(folder.parent / "bare.json"), eos_token="</s>", bos_token="<s>"
         )
     tokenizer.chat_template = chat
     rows = vocabulary or len(tokenizer)
