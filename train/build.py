@@ -67,7 +67,7 @@ def build_task(cfg: TrainConfig) -> Task:
     if cfg.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return Task(
-        module=LanguageLoss(model, pictures, cfg.loss.head_rows),
+        module=LanguageLoss(model, pictures, cfg.loss.head_rows, sharded=cfg.parallel == "fsdp"),
         data=language_data(cfg, model.config, processor, stored_templates(cfg)),
         weights=torch.tensor([cfg.loss.w_instruction, cfg.loss.w_response]),
     )

@@ -171,7 +171,7 @@ class TrainConfig(Config):
     chat: str = Field(
         "auto",
         description="text layout of a conversation: auto reads it from the model's chat template; or one of "
-        "starter, vicuna, tinyllava-qwen2, chatml, plain",
+        "starter, vicuna, tinyllava-qwen2, tinyllava-phi, chatml, plain",
     )
     data: tuple[DataSource, ...] = Field(min_length=1)
     output: str = Field(description="URI of the run: <root>/checkpoints/<run>")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datagen.corpus import BadImage
 from datagen.records import Turn
 from train import labels
-from train.chatformat import special_texts
+from train.chatformat import special_ids, special_texts
 from train.config import Mode
 from train.labels import Reason
 from train.pictures import Placeholder, Size
@@ -74,8 +74,10 @@ class Encoder:
                 results[i] = self._finish(*tokens, rows[i][1], moved=was_moved)
         return results
 
-    def _encode_pieces(self, rendered: list[list[Piece]]) -> list[tuple[NDArray[Any], NDArray[np.uint8]]]:
-        """(ids, reasons) of each conversation with one placeholder token per image."""
+    def _encode_pieces(
+        self, rendered: list[list[Piece]]
+    ) -> list[tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.bool_]]]:
+        """(ids, reasons, strays) of each conversation with one placeholder token per image."""
         texts = [text_of(pieces) for pieces in rendered]
         encoded = self.tokenizer(
             texts,
@@ -91,15 +93,26 @@ class Encoder:
             -1, 2
         )
         offsets += np.repeat(starts, lengths)[:, None]
-        reasons = labels.token_reasons(*labels.character_spans([p for row in rendered for p in row]), offsets)
+        spans, visible = labels.character_spans([p for row in rendered for p in row])
+        reasons = labels.token_reasons(spans, visible, offsets)
         cuts = np.cumsum(lengths)[:-1]
         flat = np.array([i for row in encoded["input_ids"] for i in row], np.int64)
-        return list(zip(np.split(flat, cuts), np.split(reasons, cuts), strict=True))
+        strays = labels.strays(flat, offsets, spans, visible, special_ids(self.tokenizer))
+        return list(zip(*(np.split(a, cuts) for a in (flat, reasons, strays)), strict=True))
 
     def _finish(
-        self, ids: NDArray[Any], reasons: NDArray[np.uint8], sizes: Sequence[Size], *, moved: bool
+        self,
+        ids: NDArray[Any],
+        reasons: NDArray[np.uint8],
+        strays: NDArray[np.bool_],
+        sizes: Sequence[Size],
+        *,
+        moved: bool,
     ) -> Sample | BadConversation:
         """Expand image tokens, apply the mode, cut to ``max_length``."""
+        if strays.any():
+            token = self.tokenizer.convert_ids_to_tokens(int(ids[strays][0]))
+            return BadConversation(f"a text makes the special token {token} when it is tokenised")
         at = np.flatnonzero(ids == self.image_token_id)
         if len(at) != len(sizes):
             return BadConversation(f"{len(at)} image tokens for {len(sizes)} images")

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from train.batch import LanguageMicrobatch
 from train.families import parameters_by_module
-from train.model import hidden_states, image_features
+from train.model import hidden_states
 from train.pictures import Pictures
 
 
@@ -20,13 +20,14 @@ class LanguageLoss(nn.Module):
 
     parts = ("instruction", "response")
 
-    def __init__(self, model: Any, pictures: Pictures, head_rows: int = 4096) -> None:
+    def __init__(
+        self, model: Any, pictures: Pictures, head_rows: int = 4096, *, sharded: bool = False
+    ) -> None:
         super().__init__()
-        self.model, self._head_rows = model, head_rows
-        # Without pictures tower and connector would get no gradient here and one elsewhere: other workers would wait.
+        self.model, self._head_rows, self._sharded = model, head_rows, sharded
         modules = parameters_by_module(model)
         looks = any(p.requires_grad for m in ("vision_tower", "connector") for p in modules[m].values())
-        self._blank = pictures.blank() if looks else None
+        self._blank = pictures.blank() if looks or sharded else None
 
     def forward(self, batch: LanguageMicrobatch) -> Tensor:
         """fp32 sums of token losses [instruction, response]; a token's loss is -log p given all before it.
@@ -37,7 +38,10 @@ class LanguageLoss(nn.Module):
         """
         device = self.model.device
         batch = batch.to(device)
-        selected = hidden_states(self.model, batch).flatten(0, 1)[batch.at]
+        stand_in = None
+        if not batch.pictures and self._blank is not None and (self.training or self._sharded):
+            stand_in = {name: value.to(device) for name, value in self._blank.items()}
+        selected = hidden_states(self.model, batch, stand_in).flatten(0, 1)[batch.at]
         chunks = [
             self._losses(hidden, targets)
             for hidden, targets in zip(
@@ -45,11 +49,7 @@ class LanguageLoss(nn.Module):
             )
         ]
         losses = torch.cat(chunks)
-        sums = torch.stack([losses[~batch.is_response].sum(), losses[batch.is_response].sum()])
-        if not batch.pictures and self.training and self._blank is not None:
-            blank = {name: value.to(device) for name, value in self._blank.items()}
-            sums = sums + 0.0 * sum(one.sum() for one in image_features(self.model, blank))
-        return sums
+        return torch.stack([losses[~batch.is_response].sum(), losses[batch.is_response].sum()])
 
     def _losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """[tokens] fp32; a lone chunk keeps its logits, as computing them twice would save nothing."""

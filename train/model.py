@@ -187,8 +187,12 @@ def image_features(model: Any, pictures: dict[str, Tensor]) -> list[Tensor]:
     return list(model.model.get_image_features(**pictures).pooler_output)
 
 
-def hidden_states(model: Any, batch: LanguageMicrobatch) -> Tensor:
+def hidden_states(model: Any, batch: LanguageMicrobatch, stand_in: dict[str, Tensor] | None = None) -> Tensor:
     """Last hidden states [rows, tokens, hidden] of a batch on the model's device.
+
+    Args:
+        stand_in: a picture that a batch without pictures is made to look at, in vain: workers meet in the tower (FSDP
+            gathers its weights layer by layer, DDP waits for its gradients), so all must pass it at the same point.
 
     Padding stands on the right of a row and a causal model never looks there, so padded rows need no mask; the
     conversations of a packed row are kept apart by :func:`train.attention.packed_attention`.
@@ -199,6 +203,8 @@ def hidden_states(model: Any, batch: LanguageMicrobatch) -> Tensor:
         # Written at the placeholders' positions: a tenth of masked_scatter's time, and a mismatch is an error.
         rows, columns = (batch.ids == model.config.image_token_id).nonzero(as_tuple=True)
         embeddings = embeddings.to(features.dtype).index_put((rows, columns), features)
+    elif stand_in is not None:
+        embeddings = embeddings + 0.0 * sum(one.sum() for one in image_features(model, stand_in))
     positions = batch.positions if batch.positions.shape[0] > 1 else batch.positions[0]
     options: dict[str, Any] = {}
     if batch.lengths:
