@@ -31,11 +31,14 @@ class Task:
     weights: Tensor
 
 
-def build_model(cfg: TrainConfig) -> tuple[Any, Any, Any]:
-    """(model, processor, peft's wrapper or None) before the first step, with gradients where the config trains."""
-    model, processor = models.load(
-        start_model(cfg), quantization=cfg.adapter.quantization if cfg.adapter else "none"
-    )
+def build_model(cfg: TrainConfig, *, quantized: bool = True) -> tuple[Any, Any, Any]:
+    """(model, processor, peft's wrapper or None) before the first step, with gradients where the config trains.
+
+    Args:
+        quantized: False leaves out the adapters' 4-bit weights: adapters are merged into the precise ones.
+    """
+    quantization = cfg.adapter.quantization if cfg.adapter and quantized else "none"
+    model, processor = models.load(start_model(cfg), quantization=quantization)
     models.freeze(model, cfg.lr)
     if cfg.adapter is None:
         return model, processor, None

@@ -33,7 +33,7 @@ def export(cfg: TrainConfig) -> tuple[str, Entry]:
     """
     entry = chosen(cfg)
     with tempfile.TemporaryDirectory() as local:
-        model, processor, adapters = build_model(cfg)
+        model, processor, adapters = build_model(cfg, quantized=False)
         stored = StoredState(cfg.output, entry, Path(local) / "state")
         prefix = "model."  # the loss module holds the model under this name
         trained = {f"{prefix}{n}": p for n, p in model.named_parameters() if f"{prefix}{n}" in stored.names()}
