@@ -91,7 +91,7 @@ def thinned(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
 
     A stretch that holds a gap keeps one.
     """
-    points = sorted(points)
+    points = sorted(points, key=lambda point: point[0])
     if len(points) <= limit:
         return points
     kept: list[Point] = []

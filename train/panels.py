@@ -82,6 +82,7 @@ def losses(run: RunLog) -> list[Panel]:
 
 def _loss(run: RunLog, key: str, title: str) -> Panel:
     held_out = run.series(f"holdout_{key}")
+    unit = "patch" if key == "loss_patch" else "token"
     curves = [Curve(name="training", tone=0, points=run.series(key))]
     marks = []
     if (low := lowest(held_out)) is not None:
@@ -89,7 +90,7 @@ def _loss(run: RunLog, key: str, title: str) -> Panel:
         if low.step < low.last_step:
             marks = [Mark(x=low.step, label=f"held out lowest, {low.value:.4g}")]
     return _panel(
-        f"{title}, nats per token", curves, x_label="step", marks=marks, note=_said(low) if low else ""
+        f"{title}, nats per {unit}", curves, x_label="step", marks=marks, note=_said(low) if low else ""
     )
 
 

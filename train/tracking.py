@@ -165,7 +165,11 @@ class WandB:
         self._folder.keep()
 
     def close(self) -> None:
+        import wandb
+
         self._run.finish()
+        # `finish` may return before its process has written the last points (seen with 0.31 on a busy machine).
+        wandb.teardown()
         self._folder.close()
 
 

@@ -168,6 +168,16 @@ def test_overfitting_is_said(overfits: bool) -> None:
     assert [name for name, _ in response.legend] == ["training", "held out"] and both.title.startswith("Loss")
 
 
+def test_patches_of_the_tower() -> None:
+    lines = [
+        {"step": s, "loss": 1 / s, "loss_patch": 1 / s, "holdout_loss_patch": 1.0 + s / 10}
+        for s in range(1, 9)
+    ]
+    said = text_of(run_html(run_of(lines)))
+    assert "the held-out patch loss was lowest at step 1 (1.1)" in said
+    assert "Patch loss, nats per patch" in said
+
+
 def test_nothing_held_out_is_said() -> None:
     lines = [{k: v for k, v in line.items() if "holdout" not in k} for line in lines_of()]
     assert "Nothing was held out" in text_of(run_html(run_of(lines)))
@@ -223,7 +233,7 @@ def test_drawn_points_are_the_points(found: list[tuple[float, float]], zero: boo
         [Curve(name=HOSTILE, tone=0, points=found, sparse=True)], label=HOSTILE, x_label="step", zero=zero
     )
     svg = svg_of(chart)
-    known = sorted(p for p in found if p[1] == p[1])
+    known = sorted((p for p in found if p[1] == p[1]), key=lambda p: p[0])
     if not known:
         assert "nothing was logged" in chart
         return

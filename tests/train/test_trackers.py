@@ -214,13 +214,14 @@ def test_two_at_once_and_one_that_fails(
     assert len(said) == 1 and "mlflow" in said[0]
 
 
-def test_event_files_of_a_run_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_a_run_on_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wandb_offline: None) -> None:
     with s3_servers.moto() as server:
         run = storage.join(enter(server, "trackers", monkeypatch), "checkpoints/run")
-        run_of("tensorboard", run=run, lines=[line(2), line(4), line(6)])
+        run_of("tensorboard", "wandb", run=run, lines=[line(2), line(4), line(6)])
         run_of("tensorboard", run=run, lines=[line(6)], step=4)
-        storage.download_dir(storage.join(run, "tensorboard"), tmp_path / "read")
-    assert [step for step, _ in tensorboard(tmp_path / "read")["loss"]] == [2, 4, 6]
+        storage.download_dir(run, tmp_path / "read")
+    assert [step for step, _ in tensorboard(tmp_path / "read/tensorboard")["loss"]] == [2, 4, 6]
+    assert [step for step, _ in wandb_points(tmp_path / "read")[0]["loss"]] == [2, 4, 6]
 
 
 @pytest.mark.parametrize(
