@@ -1,6 +1,6 @@
 """A LLaVA put together from a vision tower and a language model, with a new connector (TinyLLaVA, arXiv 2402.14289).
 
-    model, processor = assemble("openai/clip-vit-large-patch14-336", "Qwen/Qwen2-0.5B")
+    model, processor = assemble("google/siglip-so400m-patch14-384", "Qwen/Qwen2-0.5B")
 
 Both parts keep their weights to the bit. What transformers' LLaVA class cannot express (a language model whose head has
 a bias, as Phi-2's, or one that bends its logits) shows as other logits on text and is refused.
@@ -182,7 +182,9 @@ def _from_pretrained(kind: Any, path: str, what: str, **options: Any) -> Any:
             path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"{what}: cannot be loaded: {error}") from error
+        raise UserError(
+            f"{what}: cannot be loaded (weights are read from safetensors only): {error}"
+        ) from error
     finally:
         logging.set_verbosity(level)
     lost = sorted([*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])])
