@@ -37,17 +37,23 @@ class MaskRow:
 
 
 def mask_rows(
-    samples: Sequence[Sample | BadConversation], tokenizer: Any, image_token_id: int, *, first: int = 0
+    samples: Sequence[Sample | BadConversation],
+    tokenizer: Any,
+    image_token_id: int,
+    *,
+    names: Sequence[str] = (),
 ) -> list[MaskRow]:
-    """Encoded conversations as rows of the mask page, titled ``row <first>`` and on.
+    """Encoded conversations as rows of the mask page.
 
     Args:
         tokenizer: of transformers; only ``decode`` and its length are used.
+        names: of the rows, where they have any; else they are counted from 0.
     """
     rows = []
-    for number, sample in enumerate(samples, first):
+    for number, sample in enumerate(samples):
+        title = f"row {names[number] if names else number}"
         if isinstance(sample, BadConversation):
-            rows.append(MaskRow(title=f"row {number}", tokens=(), note=f"rejected: {sample}"))
+            rows.append(MaskRow(title=title, tokens=(), note=f"rejected: {sample}"))
             continue
         ids = [int(i) for i in sample.ids]
         names = [Reason(int(r)).name.lower() for r in sample.reasons]
@@ -56,7 +62,7 @@ def mask_rows(
             for at, (text, part) in enumerate(pieces(ids, tokenizer, image_token_id))
         ]
         cut = f"{sample.dropped} learned tokens cut off at max_length" if sample.dropped else ""
-        rows.append(MaskRow(title=f"row {number}", tokens=tokens, note=cut))
+        rows.append(MaskRow(title=title, tokens=tokens, note=cut))
     return rows
 
 
