@@ -58,8 +58,7 @@ def _tower(side: int, **settings: Any) -> dict[str, Any]:
 
 
 def _clip_processor(side: int, kind: Any, **settings: Any) -> Any:
-    square = {"height": side, "width": side}
-    return kind(size={"shortest_edge": side}, crop_size=square, **settings)
+    return kind(size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **settings)
 
 
 def _llava() -> tuple[Any, Any]:
@@ -112,9 +111,7 @@ def _tinyllava(text: Callable[[Any], Any], *, qwen: bool) -> tuple[Any, Any]:
         tie_word_embeddings=qwen,
         **_ends(tokenizer),
     )
-    images = SiglipImageProcessorPil(
-        size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3
-    )
+    images = SiglipImageProcessorPil(size={"height": 32, "width": 32})
     return LlavaForConditionalGeneration(config), _llava_processor(tokenizer, images, "full", 0)
 
 
@@ -381,8 +378,7 @@ def build(name: str, folder: Path | None = None) -> tuple[Any, Any]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(NAMES.index(name))
         model, processor = _BUILDERS[name]()
-        # Large enough that the answer depends on the picture; biases and norms away from 0 and 1, so that a weight
-        # that gets lost on the way shows.
+        # Large enough that answers depend on the picture; biases and norms off 0 and 1, so that a lost weight shows.
         with torch.no_grad():
             for path, parameter in model.named_parameters():
                 if parameter.dim() > 1:
