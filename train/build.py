@@ -65,6 +65,8 @@ def build_task(cfg: TrainConfig) -> Task:
             data=TowerData(cfg, pictures, words, vision.image_size // vision.patch_size),
             weights=torch.ones(1),
         )
+    # bitsandbytes lays 4-bit weights out for inference, for good, at the first forward pass outside of training.
+    model.train()
     check_processor(model, pictures)
     models.freeze_unreached(model, models.probe(model, pictures.blank()))
     if cfg.gradient_checkpointing:

@@ -134,7 +134,7 @@ def load_processor(path: str) -> Any:
 def _four_bits(tower: str, connector: tuple[str, ...]) -> dict[str, Any]:
     from transformers import BitsAndBytesConfig
 
-    kept = [tower, *(name.split(".")[0] for name in connector), "lm_head"]
+    kept = [f"model.{tower}", *("model." + name.rstrip(".") for name in connector), "lm_head"]
     return {
         "quantization_config": BitsAndBytesConfig(
             load_in_4bit=True,
