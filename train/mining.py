@@ -27,9 +27,9 @@ from train.templates import TemplateSet, fold
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Starting Ray takes as long as counting some millions of turns here; above this a cluster is worth it, and the distinct
-# sentences of all shards may no longer fit one process.
-FEW_SHARDS = 256
+# A million turns take four seconds here, where Ray needs seven to start its workers and then moves every sentence
+# between them; above this a cluster is worth it, and the distinct sentences may no longer fit one process.
+FEW_SHARDS = 128
 # Rows counted at once: the texts of so many stay in the CPU's cache and keep the peak of memory low.
 ROWS = 4096
 # Into so many the cluster parts the distinct sentences at most; Ray's own 200 took 12 s more to start on two cores.
@@ -53,8 +53,9 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
     Every row of every source counts once, whatever the weight of its source; rows of other kinds than the source's
     ``kinds`` do not count. Sources without instructions are passed over. A sentence counts once per turn.
 
-    Up to :data:`FEW_SHARDS` shards are counted in this process, shard by shard; where Ray runs already, or there are
-    more, the same functions count one shard in each task of a Ray Data aggregate. Both give the same set.
+    Up to :data:`FEW_SHARDS` shards are counted in this process, shard by shard and without Ray; of more, the same
+    functions count one shard in each task of a Ray Data aggregate, in the cluster that runs already or that the
+    environment names, else in one started here. Both give the same set.
 
     Raises:
         UserError: a data set cannot be read.
@@ -65,12 +66,12 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
         if source.instructions is not None
         for shard in range(len(datasets.read_manifest(source.instructions).shards))
     ]
-    ray = sys.modules.get("ray")
-    if work and (len(work) > FEW_SHARDS or (ray is not None and ray.is_initialized())):
-        counts = _counted_by_ray(work)
-    else:
-        counts = _sum((count_shard(*shard) for shard in work), FLOOR)
-    return _choose(counts, min_share, top_k)
+    count = _counted_by_ray if len(work) > FEW_SHARDS else _counted_here
+    return _choose(count(work), min_share, top_k)
+
+
+def _counted_here(work: Sequence[Work]) -> pa.Table:
+    return _sum((count_shard(*shard) for shard in work), FLOOR)
 
 
 def _counted_by_ray(work: Sequence[Work]) -> pa.Table:

@@ -152,7 +152,9 @@ def through_ray(uri: str, turns: int) -> Callable[[], list[tuple[str, int]]]:
     from contextlib import ExitStack
 
     from cluster.runtime import init_ray
+    from train import mining
 
+    mining.FEW_SHARDS = 0
     running = ExitStack()
     running.enter_context(init_ray())
     atexit.register(running.close)
@@ -274,8 +276,11 @@ def report(data: dict[str, Any], runs: dict[str, list[dict[str, Any]]], turns: i
         if side != "DuckDB":
             pairs = list(zip(found, runs["DuckDB"], strict=True))
             speed = spread([theirs["wall"] / ours["wall"] for ours, theirs in pairs], 2)
+            work = "" if side == RAY else spread([theirs["cpu"] / ours["cpu"] for ours, theirs in pairs], 2)
             memory = spread([ours["peak"] / theirs["peak"] for ours, theirs in pairs], 2)
-            print(f"{side} ÷ DuckDB: sentences/s {speed}, peak memory {memory}")
+            print(
+                f"{side} ÷ DuckDB: sentences/s {speed}, sentences per CPU second {work or '?'}, peak memory {memory}"
+            )
 
 
 def main() -> None:
