@@ -78,6 +78,24 @@ def test_the_page_of_a_whole_run(tmp_path: Path) -> None:
         assert title in said
 
 
+def test_the_page_of_a_run_that_ran(make_config: Any) -> None:
+    """The trainer's own files, not ours: every field it logs is understood, and its tokens add up."""
+    from train.launch import launch
+
+    cfg = make_config(templates={"source": "none"})
+    done = launch(cfg)
+    run = read_run(cfg.output)
+    said = text_of(write_page(cfg.output))
+    assert f"Steps {done['steps']} of {cfg.steps}" in said and "finished" in said
+    shares = {share.key: share for share in token_shares(run)}
+    assert sum(share.share for share in shares.values()) == pytest.approx(1, abs=0.003)
+    assert "rest" not in shares and shares["learned_response"].tokens == run.total("tokens_response")
+    for title in ("Response loss", "Instruction loss", "Gradient norm", "Learning rate", "Tokens per second"):
+        assert title in said
+    modules = {name for curve in rates(run) for name in curve.name.split(", ")}
+    assert modules == {"vision_tower", "connector", "language_model"}
+
+
 def test_text_of_files_stays_text(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     shutil.move(run, tmp_path / "<b>run&")
