@@ -56,9 +56,9 @@ def mask_rows(
             rows.append(MaskRow(title=title, tokens=(), note=f"rejected: {sample}"))
             continue
         ids = [int(i) for i in sample.ids]
-        names = [Reason(int(r)).name.lower() for r in sample.reasons]
+        reasons = [Reason(int(r)).name.lower() for r in sample.reasons]
         tokens = [
-            MaskToken(text, ids[at], names[at], bool(sample.is_learned[at]), part)
+            MaskToken(text, ids[at], reasons[at], bool(sample.is_learned[at]), part)
             for at, (text, part) in enumerate(pieces(ids, tokenizer, image_token_id))
         ]
         cut = f"{sample.dropped} learned tokens cut off at max_length" if sample.dropped else ""

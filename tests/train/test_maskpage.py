@@ -121,7 +121,8 @@ def test_any_ids_give_a_piece_each(family: str, data: st.DataObject) -> None:
 def test_blanks_and_characters_stay_where_they_are(family: str) -> None:
     tokenizer = FAMILIES[family]
     image = tokenizer.convert_tokens_to_ids(IMAGE)
-    (row,) = mask_rows([conversation(tokenizer)], tokenizer, image, names=["a-7"])
+    row, other = mask_rows([conversation(tokenizer)] * 2, tokenizer, image, names=["a-7", "b"])
+    assert other.title == "row b" and other.tokens == row.tokens
     assert row.title == "row a-7" and row.note == "3 learned tokens cut off at max_length"
     said = {
         reason: "".join(t.text for t in row.tokens if t.reason == reason)
