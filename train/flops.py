@@ -7,6 +7,7 @@ gradients only pass through, none below the lowest trained module.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +31,8 @@ class Arithmetic:
         token: per token of the language model without its head and without attention.
         square: per pair of tokens of one conversation (attention; causal, so half of the square is counted).
         learned: per position that goes through the LM head.
-        patch: per patch of the tower, its own attention included at the tower's usual number of patches.
+        patch: per patch of the tower, without attention (a few percent at the usual number of patches).
+        image_token: per image token, in the connector.
         patch_values: values of ``pixel_values`` that make one patch.
         peak: FLOP/s of one device; None where unknown.
     """
@@ -39,6 +41,7 @@ class Arithmetic:
     square: float
     learned: float
     patch: float
+    image_token: float
     patch_values: int
     peak: float | None
 
@@ -50,6 +53,7 @@ class Arithmetic:
             + self.square * stats.get("squares", 0) / 2
             + self.learned * stats.get("learned", 0)
             + self.patch * patches
+            + self.image_token * stats.get("masked_image", 0)
         )
 
     def mfu(self, stats: dict[str, int], device_seconds: float) -> float | None:
@@ -75,24 +79,29 @@ def arithmetic(model: Any, device: torch.device, peak_tflops: float | None) -> A
     head = text.hidden_size * text.vocab_size
     head_trained = any(p.requires_grad for p in model.lm_head.parameters())
     vision: Any = model.config.vision_config
+    connector = {id(parameter) for parameter in modules["connector"].values()}
     channels, temporal = 3, getattr(vision, "temporal_patch_size", 1)
     return Arithmetic(
         token=float(token),
         square=4.0 * text.num_hidden_layers * width * (1 + 2 * int(passes > 1)),
         learned=2.0 * head * (2 + int(head_trained)),
-        patch=2.0 * _products(tower) * (3 if trains["vision_tower"] else 1),
+        patch=2.0 * (_products(tower) - _products(tower, connector)) * (3 if trains["vision_tower"] else 1),
+        image_token=2.0
+        * _products(model.model, connector)
+        * (1 + int(trains["vision_tower"]) + int(trains["connector"])),
         patch_values=channels * temporal * vision.patch_size**2,
         peak=_peak(device, peak_tflops),
     )
 
 
-def _products(module: nn.Module) -> int:
+def _products(module: nn.Module, among: Container[int] | None = None) -> int:
     """Weights of the module that a token is multiplied with: of linear layers and patch embeddings, not of look-up
-    tables."""
+    tables; with ``among`` only those whose parameter has one of these ids."""
     return sum(
         found.weight.numel()
         for found in module.modules()
         if isinstance(found, nn.Linear | nn.Conv2d | nn.Conv3d)
+        and (among is None or id(found.weight) in among)
     )
 
 

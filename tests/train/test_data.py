@@ -15,10 +15,12 @@ from datagen import records
 from datagen.corpus import CorpusRow
 from tests.train.conftest import World, record, write_world
 from train.batch import LanguageMicrobatch, StepBatch
-from train.build import language_data
+from train.build import build_task, language_data
 from train.config import TrainConfig
 from train.data import LanguageData
-from train.prepare import plan
+from train.loader import load_steps
+from train.mixture import Mixture
+from train.prepare import plan, prepare
 from train.templates import TemplateSet
 
 
@@ -38,13 +40,12 @@ def seen(micro: LanguageMicrobatch) -> int:
 
 
 def content(batch: StepBatch) -> list[list[int]]:
-    """The rows of a step, independent of microbatches and padding."""
-    return sorted(
-        [token for token in row if token]
-        for micro in batch.microbatches
-        for row in micro.ids.tolist()
-        if any(row)
-    )
+    """The rows of a step, independent of microbatches, packing and padding."""
+    found = []
+    for micro in batch.microbatches:
+        rows = micro.ids[0].split(micro.lengths) if micro.lengths else micro.ids
+        found += [[token for token in row.tolist() if token] for row in rows]
+    return sorted(row for row in found if row)
 
 
 def test_an_epoch_has_every_row_once(make_config: Any, open_data: Any) -> None:
@@ -56,9 +57,15 @@ def test_an_epoch_has_every_row_once(make_config: Any, open_data: Any) -> None:
     assert any(0 < seen(m) < len(m.ids) for s in steps for m in s.microbatches), "text-only rows are mixed in"
 
 
+PADDED_OR_PACKED = pytest.mark.parametrize("packed", [None, 640], ids=["padded", "packed"])
+
+
+@PADDED_OR_PACKED
 @pytest.mark.parametrize("world_size", [2, 3])
-def test_workers_together_take_the_same_rows(make_config: Any, open_data: Any, world_size: int) -> None:
-    cfg = make_config()
+def test_workers_together_take_the_same_rows(
+    make_config: Any, open_data: Any, world_size: int, packed: int | None
+) -> None:
+    cfg = make_config(microbatch_tokens=packed)
     alone = [content(step) for step in islice(open_data(cfg).steps(0), 7)]
     shares = [list(islice(open_data(cfg).steps(0, rank=r, world=world_size), 7)) for r in range(world_size)]
     assert [
@@ -68,9 +75,10 @@ def test_workers_together_take_the_same_rows(make_config: Any, open_data: Any, w
         assert len({len(share.microbatches) for share in step}) == 1
 
 
+@PADDED_OR_PACKED
 @pytest.mark.parametrize("start", [1, 2, 5, 6, 9])
-def test_any_step_can_be_the_first(make_config: Any, open_data: Any, start: int) -> None:
-    cfg = make_config()
+def test_any_step_can_be_the_first(make_config: Any, open_data: Any, start: int, packed: int | None) -> None:
+    cfg = make_config(microbatch_tokens=packed)
     whole = [content(step) for step in islice(open_data(cfg).steps(0), 12)]
     assert [content(step) for step in islice(open_data(cfg).steps(start), 12 - start)] == whole[start:]
 
@@ -139,3 +147,65 @@ def test_wrong_data_sets_are_named(make_config: Any, world: World, tmp_path: Pat
     datasets.freeze(many)
     with pytest.raises(UserError, match="another corpus"):
         plan(make_config(data=[{"corpus": world["corpus"], "instructions": many}]))
+
+
+def test_loader_processes_give_the_same_steps(make_config: Any, open_data: Any) -> None:
+    """Two processes in turn, from the second step on, as one worker of two."""
+    cfg = make_config(loaders=2, microbatch_tokens=640)
+    prepare(cfg)
+    alone = islice(build_task(cfg).data.steps(1, rank=1, world=2), 4)
+    loaded = list(load_steps(cfg, None, 1, 5, rank=1, world=2, pin=False))
+    assert [content(step) for step in loaded] == [content(step) for step in alone]
+
+
+def test_an_error_in_a_loader_process_is_raised_here(make_config: Any, tmp_path: Path) -> None:
+    own = write_world(tmp_path)
+    cfg = make_config(loaders=1, data=[own])
+    prepare(cfg)
+    for part in Path(own["instructions"]).rglob("*.parquet"):
+        part.unlink()
+    with pytest.raises(UserError, match="instructions"):
+        list(load_steps(cfg, None, 0, 1, rank=0, world=1, pin=False))
+
+
+def ids_of(cfg: TrainConfig) -> set[tuple[int, str]]:
+    mixture = Mixture(cfg.data)
+    counts = mixture.row_counts()[0]
+    return {
+        (shard, str(name))
+        for shard in range(len(counts))
+        for name in mixture.shard(0, shard).table["id"].to_pylist()
+    }
+
+
+def test_smaller_shares_lie_within_larger_ones(make_config: Any, world: World) -> None:
+    """The paper's data-scale ablation: 40 % of the rows are among the 60 %, whatever the seed."""
+    chosen = [ids_of(make_config(data=[{**world, "share": s}])) for s in (0.4, 0.6, 1.0)]
+    assert chosen[0] < chosen[1] < chosen[2]
+    assert ids_of(make_config(data=[{**world, "share": 0.4}], seed=9)) == chosen[0]
+
+
+def test_conversations_without_their_pictures(make_config: Any, open_data: Any, tmp_path: Path) -> None:
+    marked = (record("marked", ("s0-0",), [("<image>\nWhat is it?", "red")]),)
+    cfg = make_config(data=[{**write_world(tmp_path, extra=marked), "strip_images": True}])
+    steps = list(islice(open_data(cfg).steps(0), plan(cfg).steps_per_epoch))
+    assert not any(step.rejects for step in steps)
+    assert sum(step.stats["samples"] for step in steps) == 43
+    assert not any(micro.pictures for step in steps for micro in step.microbatches)
+    assert all(step.stats.get("masked_image", 0) == 0 for step in steps)
+
+
+def test_a_picture_of_another_size_than_the_corpus_says(make_config: Any, tmp_path: Path) -> None:
+    """Tokens are counted by the size that the corpus has; a picture that makes others is a reject, not a crash."""
+    from tests.train.families import build
+
+    def lie(row: CorpusRow) -> CorpusRow:
+        return replace(row, width=200, height=64) if row.image_id == "s0-1" else row
+
+    model, processor = build("qwen2_vl")
+    cfg = make_config(data=[write_world(tmp_path, spoil=lie)], templates={"source": "none"})
+    data = language_data(cfg, model.config, processor, TemplateSet())
+    steps = list(islice(data.steps(0), plan(cfg).steps_per_epoch))
+    reasons = {reject.row: reject.reason for step in steps for reject in step.rejects}
+    assert set(reasons) == {"s0-1-color", "s0-1-where"}
+    assert "the picture is 64 x 64, the corpus says 200 x 64" in reasons["s0-1-color"]

@@ -8,20 +8,24 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cluster.config import to_yaml
 from cluster.errors import UserError
 from cluster.revision import weights_revision
 from tests.train.conftest import SHAPE, StopAt, Stopped, World, record, write_world
-from train.checkpoint import latest_step
+from train.batch import LanguageMicrobatch
+from train.checkpoint import entries, latest_step
 from train.cli import main
 from train.config import PRESETS, TrainConfig
 from train.launch import launch
-from train.loop import Trainer
+from train.loop import BrokenLoss, Trainer
+from train.loss import LanguageLoss
 from train.prepare import prepare
 from train.workers import Workers
 
@@ -87,7 +91,9 @@ def test_a_stopped_run_ends_with_the_same_weights(make_config: Any, tmp_path: Pa
         {k: v for k, v in line.items() if "loss" in k}
         for line in lines(make_config(output=str(tmp_path / "whole")))
     ]
-    assert len(list((tmp_path / "broken/state").glob("step-*/part-00000.safetensors"))) == 2, "older checkpoints are gone"
+    assert len(list((tmp_path / "broken/state").glob("step-*/part-00000.safetensors"))) == 2, (
+        "older checkpoints are gone"
+    )
 
 
 def test_kill_nine_and_the_same_command(make_config: Any, tmp_path: Path) -> None:
@@ -137,6 +143,35 @@ def test_a_step_of_rejects_only_changes_nothing(make_config: Any, tmp_path: Path
     run = Path(cfg.output)
     assert weights_revision(run / "model") == weights_revision(run / "init")
     assert lines(cfg)[-1]["loss"] is None
+
+
+def test_a_loss_that_is_no_number_stops_the_run(make_config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are named, the state before the step is stored, and going on is refused until something changes."""
+    cfg = make_config(steps=6)
+    prepare(cfg)
+    trainer = Trainer(cfg, Workers())
+    forward = LanguageLoss.forward
+
+    steps = {
+        name: k
+        for k, s in enumerate(islice(trainer.task.data.steps(0), 6))
+        for m in s.microbatches
+        for name in m.names
+    }
+    poisoned_step = steps["s1-2-color"]
+
+    def poisoned(self: LanguageLoss, batch: LanguageMicrobatch) -> torch.Tensor:
+        sums = forward(self, batch)
+        return sums * float("nan") if "s1-2-color" in batch.names else sums
+
+    monkeypatch.setattr(LanguageLoss, "forward", poisoned)
+    with pytest.raises(BrokenLoss, match=rf"step {poisoned_step + 1} is not finite. Rows: .*s1-2-color"):
+        trainer.train()
+    assert latest_step(cfg.output) == poisoned_step
+    stored = [e for e in entries(cfg.output) if e.step == poisoned_step]
+    assert stored
+    monkeypatch.undo()
+    assert launch(cfg)["steps"] == 6, "the stored state is good"
 
 
 def test_microbatch_mean_is_another_loss(make_config: Any, tmp_path: Path) -> None:
