@@ -11,8 +11,10 @@ be frequent in the whole.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 # A million turns take four seconds here, where Ray needs seven to start its workers and then moves every sentence
 # between them; above this a cluster is worth it, and the distinct sentences may no longer fit one process.
 FEW_SHARDS = 128
+# Each takes some 50 MiB while it counts.
+THREADS = 8
 # Rows counted at once: the texts of so many stay in the CPU's cache and keep the peak of memory low.
 ROWS = 4096
 # Into so many the cluster parts the distinct sentences at most; Ray's own 200 took 12 s more to start on two cores.
@@ -71,7 +75,9 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
 
 
 def _counted_here(work: Sequence[Work]) -> pa.Table:
-    return _sum((count_shard(*shard) for shard in work), FLOOR)
+    """Counts by threads: Arrow and numpy let go of the interpreter for most of the work."""
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+        return _sum(pool.map(lambda shard: count_shard(*shard), work), FLOOR)
 
 
 def _counted_by_ray(work: Sequence[Work]) -> pa.Table:
