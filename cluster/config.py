@@ -1,5 +1,9 @@
 """Configuration: pydantic models beside their consumers, YAML presets, ``a.b=c`` overrides, and no guessing.
 
+A preset may name another one, ``extends: <name or path>``, and say only what differs from it. Groups merge key by key;
+lists and plain values take the place of what was there; ``data: {0: {share: 0.4}}``, or ``data.0.share=0.4`` on the
+command line, changes one item of a list that a weaker layer gives.
+
 Every unknown key ends in one message that names the file (or the command line), the full key and its nearest
 neighbour, because a silently ignored setting costs a whole run.
 """
@@ -20,6 +24,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cluster.errors import UserError, did_you_mean
 
 COMMAND_LINE = "command line"
+EXTENDS = "extends"
+# By key path: the file, or the command line, that gave the value.
+Origins = dict[tuple[str, ...], str]
 
 
 class Config(BaseModel):
@@ -38,7 +45,7 @@ def load_config(
     overrides: Sequence[str] = (),
     defaults: dict[str, Any] | None = None,
 ) -> C:
-    """Defaults, then the preset, then the overrides, validated as ``cls``.
+    """Defaults, then the preset on top of those that it extends, then the overrides, validated as ``cls``.
 
     Args:
         presets_dir: folder of ``<name>.yaml`` files.
@@ -47,21 +54,19 @@ def load_config(
         defaults: values from code, weakest of all; nested like the YAML.
 
     Raises:
-        UserError: unknown preset or key (with the nearest neighbour), unreadable YAML, or a value of the
-        wrong
-            type; the message names the file or the command line.
+        UserError: unknown preset or key (with the nearest neighbour), presets that extend each other in a circle,
+            unreadable YAML, or a value of the wrong type; the message names the file or the command line.
     """
     layers: list[tuple[str, dict[str, Any]]] = [("defaults in code", defaults or {})]
     if preset is not None:
-        path = find_preset(presets_dir, preset)
-        layers.append((str(path), read_yaml(path)))
+        layers += preset_layers(presets_dir, find_preset(presets_dir, preset))
     layers += [(COMMAND_LINE, parse_override(text)) for text in overrides]
 
     merged: dict[str, Any] = {}
-    origins: dict[tuple[str, ...], str] = {}
+    origins: Origins = {}
     for origin, values in layers:
         check_keys(cls, values, origin)
-        _merge(merged, values, origin, origins, ())
+        merged = _merged(merged, values, origin, origins, ())
     try:
         return cls.model_validate(merged)
     except ValidationError as error:
@@ -84,6 +89,43 @@ def find_preset(presets_dir: Path, preset: str) -> Path:
     raise UserError(
         f"unknown preset {preset!r}{did_you_mean(preset, known)} {listing}, or give the path of a YAML file."
     )
+
+
+def preset_layers(presets_dir: Path, path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """(file, its own settings) of a preset and of those that it extends, the weakest first.
+
+    A name after ``extends`` is looked up beside the file, then in ``presets_dir``; a path starts at the file's folder.
+
+    Raises:
+        UserError: an unknown name, or a circle.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    chain = [path]
+    while True:
+        here = chain[-1]
+        values = read_yaml(here)
+        base = values.pop(EXTENDS, None)
+        layers.insert(0, (str(here), values))
+        if base is None:
+            return layers
+        below = _extended(here, base, presets_dir)
+        if any(below.samefile(seen) for seen in chain):
+            circle = " -> ".join(file.name for file in [*chain, below])
+            raise UserError(f"{here}: {EXTENDS}: these presets extend each other in a circle: {circle}")
+        chain.append(below)
+
+
+def _extended(path: Path, base: Any, presets_dir: Path) -> Path:
+    """The file that ``extends: <base>`` in ``path`` means."""
+    if not isinstance(base, str) or not base:
+        raise UserError(f"{path}: {EXTENDS}: expected the name of one preset or the path of a YAML file")
+    if (path.parent / base).is_file():
+        return path.parent / base
+    try:
+        beside = path.parent if (path.parent / f"{base}.yaml").is_file() else presets_dir
+        return find_preset(beside, base)
+    except UserError as error:
+        raise UserError(f"{path}: {EXTENDS}: {error}") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -160,6 +202,9 @@ def _check_value(annotation: Any, value: Any, origin: str, path: str) -> None:
     elif kind in (list, tuple, Sequence) and isinstance(value, list):
         for index, item in enumerate(value):
             _check_value(arguments[0], item, origin, f"{path}.{index}")
+    elif kind in (list, tuple, Sequence) and isinstance(value, dict):
+        for index, item in value.items():
+            _check_value(arguments[0], item, origin, f"{path}.{index}")
     elif kind in (dict, Mapping) and isinstance(value, dict):
         for key, item in value.items():
             _check_value(arguments[1], item, origin, f"{path}.{key}")
@@ -176,26 +221,36 @@ def _check_value(annotation: Any, value: Any, origin: str, path: str) -> None:
             raise failures[0]
 
 
-def _merge(
-    into: dict[str, Any],
-    values: dict[str, Any],
-    origin: str,
-    origins: dict[tuple[str, ...], str],
-    at: tuple[str, ...],
-) -> None:
-    for key, value in values.items():
-        path = (*at, str(key))
-        origins[path] = origin
-        if isinstance(value, dict) and isinstance(into.get(key), dict):
-            _merge(into[key], value, origin, origins, path)
-        elif isinstance(value, dict):
-            into[key] = {}
-            _merge(into[key], value, origin, origins, path)
-        else:
-            into[key] = value
+def _merged(below: Any, value: Any, origin: str, origins: Origins, at: tuple[str, ...]) -> Any:
+    """``value`` laid over ``below``; neither is changed, because YAML aliases share their lists and groups."""
+    origins[at] = origin
+    if isinstance(value, dict) and isinstance(below, list | tuple):
+        items = list(below)
+        for key, item in value.items():
+            index = _index(key, len(items), origin, ".".join(at))
+            items[index] = _merged(items[index], item, origin, origins, (*at, str(index)))
+        return items
+    if isinstance(value, dict):
+        group = dict(below) if isinstance(below, dict) else {}
+        for key, item in value.items():
+            group[key] = _merged(group.get(key), item, origin, origins, (*at, str(key)))
+        return group
+    for path in [path for path in origins if len(path) > len(at) and path[: len(at)] == at]:
+        del origins[path]
+    return value
 
 
-def _explain(error: ValidationError, origins: dict[tuple[str, ...], str]) -> str:
+def _index(key: Any, length: int, origin: str, path: str) -> int:
+    """The place in a list that a key of a mapping laid over it means."""
+    if not str(key).isdecimal():
+        raise UserError(f"{origin}: {path}.{key}: {path} is a list; write {path}.<number>, from 0")
+    if int(key) >= length:
+        last = f"its last item is {path}.{length - 1}" if length else "it is empty"
+        raise UserError(f"{origin}: {path}.{key}: there is no such item in {path}; {last}")
+    return int(key)
+
+
+def _explain(error: ValidationError, origins: Origins) -> str:
     """Each failure of a validation on one line: origin, key path, what is wrong, what was given."""
     lines = []
     for failure in error.errors(include_url=False):
@@ -208,6 +263,8 @@ def _explain(error: ValidationError, origins: dict[tuple[str, ...], str]) -> str
             else f" (got {failure['input']!r})"
         )
         message = "this key is required" if failure["type"] == "missing" else failure["msg"]
+        if failure["type"] in ("list_type", "tuple_type") and isinstance(failure["input"], dict):
+            message = "no weaker layer gives a list here whose items could be changed; write the whole list"
         lines.append(f"{origin}{'.'.join(path) or 'config'}: {message}{given}")
     return "\n".join(lines)
 

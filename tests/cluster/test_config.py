@@ -118,6 +118,94 @@ def test_mistakes_in_a_preset(presets: Path, text: str, message: str) -> None:
         load(presets, "bad")
 
 
+@pytest.fixture
+def layered(presets: Path) -> Path:
+    """`leaf` extends `middle`, which extends `small`."""
+    (presets / "middle.yaml").write_text(
+        "extends: small\nsampling: {stop: ['!', '?']}\nroles: {judge: {model: m}}\nname: middle\n"
+    )
+    (presets / "leaf.yaml").write_text("extends: middle.yaml\nroles: {judge: {memory: 0.9}}\nname: null\n")
+    return presets
+
+
+def test_a_preset_extends_others(layered: Path, tmp_path: Path) -> None:
+    run = load(layered, "leaf", images=1)
+    assert run.images == 4 and run.name is None and run.stages == [Sampling(temperature=0.7)] * 2
+    assert run.sampling == Sampling(temperature=0.7, stop=("!", "?")), "groups merge, lists are replaced"
+    assert run.roles == {"judge": Engine(model="m", memory=0.9)}
+    assert load(layered, "leaf", "roles.judge.model=x").roles == {"judge": Engine(model="x", memory=0.9)}
+    assert load(layered, "middle").name == "middle", "a base is not changed by what extends it"
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "mine.yaml").write_text("extends: leaf\nname: mine\n")
+    (own / "other.yaml").write_text("extends: ../own/mine.yaml\nimages: 5\n")
+    assert load(layered, str(own / "other.yaml")) == run.model_copy(update={"name": "mine", "images": 5})
+    (own / "leaf.yaml").write_text("images: 9\n")
+    assert load(layered, str(own / "other.yaml")).roles == Run().roles, "a neighbour comes before a preset"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("extends: midle", r"leaf.yaml: extends: unknown preset 'midle'; did you mean 'middle'"),
+        ("extends: no/such.yaml", r"leaf.yaml: extends: no/such.yaml: no such preset file"),
+        ("extends: [small, big]", r"leaf.yaml: extends: expected the name of one preset"),
+        ("extends: leaf", r"leaf.yaml: extends: .*circle: leaf.yaml -> leaf.yaml"),
+        ("extends: back", r"back.yaml: extends: .*circle: leaf.yaml -> back.yaml -> leaf.yaml"),
+        ("extends: wrong_key", r"wrong_key.yaml: unknown key 'sampling.temprature'"),
+        ("extends: wrong_value\nsampling: {stop: [a]}", r"wrong_value.yaml: sampling.temperature: .*'hot'"),
+        ("extends: wrong_value\nsampling: {temperature: cold}", r"leaf.yaml: sampling.temperature: .*'cold'"),
+        ("extends: small\nstages: {2: {temperature: 1}}", r"leaf.yaml: stages.2: .*last item is stages.1"),
+    ],
+)
+def test_mistakes_in_layers(layered: Path, text: str, message: str) -> None:
+    (layered / "leaf.yaml").write_text(text)
+    (layered / "back.yaml").write_text("extends: leaf\n")
+    (layered / "wrong_key.yaml").write_text("sampling: {temprature: 1}")
+    (layered / "wrong_value.yaml").write_text("sampling: {temperature: hot}")
+    with pytest.raises(UserError, match=message):
+        load(layered, "leaf")
+
+
+def test_items_of_a_list(presets: Path) -> None:
+    run = load(presets, "small", "stages.1.temperature=0.1", "sampling.stop.0='?'")
+    # Both stages are the same YAML alias; only the one that was named changes.
+    assert run.stages == [Sampling(temperature=0.7), Sampling(temperature=0.1)]
+    assert run.sampling.stop == ("?",)
+    (presets / "next.yaml").write_text("extends: small\nstages: {0: {stop: [x]}}\n")
+    assert load(presets, "next").stages == [Sampling(temperature=0.7, stop=("x",)), Sampling(temperature=0.7)]
+    assert load(presets, "small", "stages=[{}]", "stages.0.temperature=2").stages == [Sampling(temperature=2)]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["stages.2.temperature=1"], r"command line: stages.2: there is no such item in stages; .*stages.1"),
+        (["stages.-1.temperature=1"], r"command line: stages.-1: stages is a list"),
+        (
+            ["stages.first.temperature=1"],
+            r"command line: stages.first: stages is a list; write stages.<number>",
+        ),
+        (["stages=[]", "stages.0.temperature=1"], r"stages.0: there is no such item in stages; it is empty"),
+        (["stages.0.temprature=1"], r"unknown key 'stages.0.temprature'; did you mean 'temperature'"),
+        (["stages.0.temperature=hot"], r"command line: stages.0.temperature: .*'hot'"),
+        (["stages.0.stop.0=x"], r"command line: stages.0.stop: no weaker layer gives a list"),
+        # What was said about an item is forgotten with the list that it stood in.
+        (["stages.1.temperature=1", "stages=[{}, {temperature: hot}]"], r"stages.1.temperature: .*'hot'"),
+    ],
+)
+def test_mistakes_about_items(presets: Path, overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(presets, "small", *overrides)
+
+
+def test_the_origin_of_a_replaced_list(presets: Path) -> None:
+    (presets / "base.yaml").write_text("extends: small\nstages: {0: {temperature: 1}}\n")
+    (presets / "top.yaml").write_text("extends: base\nstages: [{temperature: hot}]\n")
+    with pytest.raises(UserError, match=r"top.yaml: stages.0.temperature"):
+        load(presets, "top")
+
+
 def test_unknown_presets(presets: Path) -> None:
     with pytest.raises(UserError, match=r"unknown preset 'smal'; did you mean 'small'\?.*big, small"):
         load(presets, "smal")
