@@ -95,7 +95,8 @@ def open_data(cfg: TrainConfig) -> LanguageData | TowerData:
 
 def stored_templates(cfg: TrainConfig) -> TemplateSet:
     """The templates that the driver stored with the run."""
-    return TemplateSet.from_json(storage.read_bytes(storage.join(cfg.output, "templates.json")).decode())
+    place = storage.join(cfg.output, "templates.json")
+    return TemplateSet.from_json(storage.read_bytes(place).decode(), place)
 
 
 def language_data(cfg: TrainConfig, config: Any, processor: Any, templates: TemplateSet) -> LanguageData:

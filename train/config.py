@@ -79,7 +79,9 @@ class Templates(Config):
 
     source: Literal["mined", "list", "none"] = "mined"
     list: str | None = Field(
-        None, description="name of presets/templates/<name>.yaml or a path; with source: list"
+        None,
+        description="with source: list; name of presets/templates/<name>.yaml, or path or URI of a YAML list or of a "
+        "run's templates.json",
     )
     min_share: float = Field(
         0.005,
@@ -154,6 +156,10 @@ class Assembly(Config):
     vision_tower: str = Field(description="CLIP or SigLIP: folder, s3:// URI or hub name")
     language_model: str = Field(description="Qwen2, Phi, Llama …: folder, s3:// URI or hub name")
     feature_layer: int = -2
+    drop_head_bias: bool = Field(
+        False,
+        description="leave out the bias of the language model's head (Phi-2), for which LLaVA has no place",
+    )
 
 
 class TrainConfig(Config):

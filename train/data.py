@@ -135,7 +135,7 @@ class LanguageData:
         return collate(
             [e.sample for e in kept],
             [self._positions(e.sample, group) for e, group in zip(kept, groups, strict=True)],
-            self.pictures.batch(groups) if any(groups) else {},
+            self.pictures.batch([p for group in groups for p in group]) if any(groups) else {},
             [e.name for e in kept],
             packed=self.packed,
             pad_id=self.pad_id,
@@ -147,7 +147,7 @@ class LanguageData:
             found = shard.image(image_id)
             assert found is not None, "its size was found before"
             try:
-                pictures.append(self.pictures.get(image_id, *found, alone=len(image_ids) == 1))
+                pictures.append(self.pictures.get(image_id, *found))
             except BadImage as error:
                 raise BadImage(f"image {image_id}: {error}") from error
         return pictures
@@ -167,7 +167,7 @@ class LanguageData:
 
 def _typical_tokens(pictures: Pictures) -> int:
     """Tokens of a middling picture, for lengths that only sort rows."""
-    return len(pictures.placeholder((336, 336), alone=True).ids)
+    return len(pictures.placeholder((336, 336)).ids)
 
 
 def _add_stats(stats: dict[str, int], sample: Sample) -> None:

@@ -47,7 +47,7 @@ class Encoder:
     tokenizer: PreTrainedTokenizerBase
     fmt: ChatFormat
     image_token_id: int
-    placeholder: Callable[..., Placeholder]
+    placeholder: Callable[[Size], Placeholder]
     mode: Mode
     templates: TemplateSet
     max_length: int
@@ -139,7 +139,7 @@ class Encoder:
         """Put every picture's own placeholder tokens where its marker stands."""
         pieces, kinds, last = [], [], 0
         for position, size in zip(at, sizes, strict=True):
-            image = self.placeholder(size, alone=len(sizes) == 1).ids
+            image = self.placeholder(size).ids
             pieces += [ids[last:position], image]
             kinds += [reasons[last:position], np.full(len(image), Reason.IMAGE, np.uint8)]
             last = position + 1

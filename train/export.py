@@ -77,9 +77,13 @@ def save_model(model: Any, processor: Any, folder: Path, *, dtype: torch.dtype =
         for name, tensor in model.state_dict().items()
         if name not in tied
     }
+    text = model.config.get_text_config()
+    if text.model_type == "phi" and "language_model.lm_head.weight" in weights:
+        # transformers' LLaVA has no bias in its head; vLLM's Phi has one and leaves it as it finds the memory.
+        weights["language_model.lm_head.bias"] = torch.zeros(text.vocab_size, dtype=dtype)
     save_torch_state_dict(weights, folder, max_shard_size=_FILE_SIZE, safe_serialization=True)
     model.config.dtype = dtype
-    for part in (model.config.get_text_config(), getattr(model.config, "vision_config", None)):
+    for part in (text, getattr(model.config, "vision_config", None)):
         if part is not None:
             part.dtype = dtype
     model.config.architectures = [type(model).__name__]

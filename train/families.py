@@ -25,7 +25,6 @@ class Family:
         connector: prefixes of the parameters between them; looked at first, because Qwen2-VL keeps its merger
             inside the tower.
         mrope: positions have three axes (time, height, width; Qwen2-VL section 2.1).
-        patched_alone: a picture is cut into tiles only where its conversation has no other (LLaVA-OneVision).
         leading: axes that the class wants before the list of tiles.
     """
 
@@ -33,7 +32,6 @@ class Family:
     language: str
     connector: tuple[str, ...]
     mrope: bool = False
-    patched_alone: bool = False
     leading: int = 0
 
 
@@ -46,9 +44,8 @@ _IDEFICS = Family(tower="vision_model", language="text_model", connector=("conne
 FAMILIES: dict[str, Family] = {
     "llava": _LLAVA,
     "llava_next": _LLAVA,
-    "llava_onevision": Family(
-        tower=_LLAVA.tower, language=_LLAVA.language, connector=_LLAVA.connector, patched_alone=True
-    ),
+    # Every picture is tiled, also of a conversation with several, as vLLM serves it (the paper gives those one tile).
+    "llava_onevision": _LLAVA,
     "qwen2_vl": _QWEN,
     "qwen2_5_vl": _QWEN,
     "idefics3": _IDEFICS,

@@ -29,8 +29,10 @@ from train.families import language_model
 from train.flops import arithmetic
 from train.ledger import Ledger
 from train.loader import load_steps
+from train.page import write_page
 from train.prepare import plan
 from train.tower import TowerLoss
+from train.trackers import open_trackers
 from train.workers import Workers, multiplies_bf16
 
 
@@ -87,6 +89,8 @@ class Trainer:
             keep=cfg.checkpoint.keep,
             keep_best=cfg.checkpoint.keep_best,
         )
+        names = cfg.trackers if workers.first else ()
+        self.trackers = open_trackers(names, cfg.output, cfg.model_dump(mode="json"), step=self.state.step)
         self._holdout: list[StepBatch] = []
         self._measured: dict[str, Any] = {}
         self.grad_norm = 0.0
@@ -145,7 +149,7 @@ class Trainer:
         if self.workers.first:
             progress = Progress(self.steps * rows, "samples", label, done=self.state.step * rows)
         # Closed in any case: what is being stored when an error ends the run is stored to its end.
-        with closing(self.checkpoints), progress as shown:
+        with closing(self.trackers), closing(self.checkpoints), progress as shown:
             while self.state.step < self.steps:
                 began = time.monotonic()
                 batch = next(batches)
@@ -232,7 +236,10 @@ class Trainer:
         measured, self._measured = self._measured, {}
         epoch = self.state.step / self.task.data.order.batches_per_epoch
         norm = round(self.grad_norm, 4)
-        return self.ledger.close(epoch, lr=optim.rates(self.optimizer), grad_norm=norm, **measured)
+        line = self.ledger.close(epoch, lr=optim.rates(self.optimizer), grad_norm=norm, **measured)
+        if line is not None:
+            self.trackers.log(line)
+        return line
 
     @torch.no_grad()
     def _measure_if_due(self) -> None:
@@ -270,6 +277,9 @@ class Trainer:
         """Store the state; every worker stores what it holds."""
         self._close()
         self.checkpoints.save(self.state, self._trained(), self.optimizer, self.ledger.lines)
+        if self.workers.first:
+            self.ledger.write(self.cfg.output, now=True)
+            write_page(self.cfg.output)
 
     def finish(self) -> dict[str, Any]:
         """Export the model and publish ``done.json``; the first worker alone calls this."""
@@ -287,6 +297,7 @@ class Trainer:
             "last": json.loads(self.ledger.lines[-1]) if self.ledger.lines else None,
         }
         storage.write_bytes(storage.join(self.cfg.output, "done.json"), json.dumps(done, indent=1).encode())
+        write_page(self.cfg.output)
         return done
 
 

@@ -12,6 +12,7 @@ be frequent in the whole.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from cluster import datasets
 from cluster.errors import UserError
 from train.config import DataSource
+from train.mixture import filtered_rows
 from train.templates import TemplateSet, fold
 
 if TYPE_CHECKING:
@@ -46,16 +48,19 @@ HELD_ROWS, GROUP_ROWS = 1 << 19, 1 << 15
 TURN = ""
 # Begins a text that is no sentence but an error: no sentence holds a newline.
 WRONG = "\n"
-# A shard: its set of instructions, its index, the kinds that count.
-Work = tuple[str, int, tuple[str, ...] | None]
+# A shard: its set of instructions with the filters on its rows, and its index.
+Work = tuple[DataSource, int]
+# What is left of "A. red" after a split at the mark.
+_OPTION = re.compile(r"\W*\w{1,2}\W*")
 _SPACES = bytes.maketrans(b"\t\v\f\r\x1c\x1d\x1e\x1f", b" " * 8)
 
 
 def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int | None = None) -> TemplateSet:
     """Sentences in at least ``min_share`` of the human turns (and in three), of these the ``top_k`` most frequent.
 
-    Every row of every source counts once, whatever the weight of its source; rows of other kinds than the source's
-    ``kinds`` do not count. Sources without instructions are passed over. A sentence counts once per turn.
+    Every row of every source counts once, whatever the weight of its source; rows that its ``kinds`` or ``share`` leave
+    out do not count. Sources without instructions are passed over. A sentence counts once per turn. Letters and numbers
+    of options ("A.") are no templates, however frequent: the paper's lists have none.
 
     Up to :data:`FEW_SHARDS` shards are counted in this process, shard by shard and without Ray; of more, the same
     functions count one shard in each task of a Ray Data aggregate, in the cluster that runs already or that the
@@ -65,7 +70,7 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
         UserError: a data set cannot be read.
     """
     work = [
-        (source.instructions, shard, source.kinds)
+        (source, shard)
         for source in sources
         if source.instructions is not None
         for shard in range(len(datasets.read_manifest(source.instructions).shards))
@@ -119,22 +124,18 @@ def _frequent(counts: pa.Table) -> pa.Table:
     return _sum([counts.select(["text", "turns"])], FLOOR)
 
 
-def count_shard(instructions: str, shard: int, kinds: tuple[str, ...] | None = None) -> pa.Table:
+def count_shard(source: DataSource, shard: int) -> pa.Table:
     """Counts of one shard: ``text`` (large_string, distinct) and ``turns`` (int64), see :func:`count_turns`."""
-    rows = datasets.read_shard(instructions, shard, columns=["conversation", "kind"], verify=False)
-    return _sum(count_turns(texts) for texts in _human_turns(rows, kinds))
+    rows = filtered_rows(source, shard, ["conversation"])
+    return _sum(count_turns(texts) for texts in _human_turns(rows))
 
 
-def _human_turns(rows: pa.Table, kinds: tuple[str, ...] | None) -> Iterator[pa.Array]:
+def _human_turns(rows: pa.Table) -> Iterator[pa.Array]:
     """Texts of the user turns, some thousand rows at a time; a missing text is an empty one."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     for batch in rows.to_batches(max_chunksize=ROWS):
-        talks = batch["conversation"]
-        if kinds is not None:
-            talks = talks.filter(pc.is_in(batch["kind"], value_set=pa.array(kinds, pa.string())))
-        turns = talks.flatten()
+        turns = batch["conversation"].flatten()
         user = pc.fill_null(pc.equal(pc.struct_field(turns, "role"), "user"), False)
         yield pc.fill_null(pc.struct_field(turns, "text").filter(user), "")
 
@@ -272,5 +273,6 @@ def _choose(counts: pa.Table, min_share: float, top_k: int | None) -> TemplateSe
     frequent = pc.greater_equal(counts["turns"], float(max(FLOOR, min_share * turns)))
     kept = counts.filter(pc.and_(frequent, pc.invert(is_turn)))
     pairs = zip(kept["text"].to_pylist(), kept["turns"].to_pylist(), strict=True)
-    found = sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+    said = (pair for pair in pairs if not _OPTION.fullmatch(pair[0]))
+    found = sorted(said, key=lambda pair: (-pair[1], pair[0]))
     return TemplateSet(counts=tuple(found[:top_k]), turns=turns, source="mined")

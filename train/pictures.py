@@ -69,92 +69,76 @@ class Pictures:
         self._native = _native_size(image_processor)
         self._mean = np.array(image_processor.image_mean, np.float32)
         self._std = np.array(image_processor.image_std, np.float32)
-        self._cache: OrderedDict[tuple[str, bool], Picture] = OrderedDict()
+        self._cache: OrderedDict[str, Picture] = OrderedDict()
         self._room = cache_mb * 1_000_000
-        self._placeholders: dict[tuple[Size, bool], Placeholder] = {}
+        self._placeholders: dict[Size, Placeholder] = {}
 
-    def placeholder(self, size: Size, *, alone: bool) -> Placeholder:
+    def placeholder(self, size: Size) -> Placeholder:
         """What stands for a picture of ``size`` (width, height) in the token sequence: the processor is shown a blank
         one.
-
-        Args:
-            alone: whether its conversation has no other picture.
 
         Raises:
             BadImage: a size that is none, or that the processor refuses.
         """
-        key = size, alone or not self.family.patched_alone
-        if key not in self._placeholders:
-            self._placeholders[key] = self._ask(*key)
-        return self._placeholders[key]
+        if size not in self._placeholders:
+            self._placeholders[size] = self._ask(size)
+        return self._placeholders[size]
 
-    def _ask(self, size: Size, alone: bool) -> Placeholder:
+    def _ask(self, size: Size) -> Placeholder:
         from PIL import Image
 
         if min(size) < 1 or size[0] * size[1] > MAX_PIXELS:
             raise BadImage(f"the corpus says that it is {size[0]} x {size[1]}")
         blank = Image.new("RGB", size, (127, 127, 127))
-        count = 1 if alone else 2
         try:
             made = self.processor(
-                text=self.processor.image_token * count,
-                images=[blank] * count,
-                add_special_tokens=False,
-                return_tensors="np",
+                text=self.processor.image_token, images=[blank], add_special_tokens=False, return_tensors="np"
             )
         except ValueError as error:
             raise BadImage(f"the processor refuses {size[0]} x {size[1]}: {error}") from error
         ids = np.asarray(made["input_ids"][0], np.int64)
-        return Placeholder(ids[: len(ids) // count], self._picture(blank, alone).shapes)
+        return Placeholder(ids, self._picture(blank).shapes)
 
-    def get(self, image_id: str, data: bytes, size: Size, *, alone: bool) -> Picture:
+    def get(self, image_id: str, data: bytes, size: Size) -> Picture:
         """One picture of the corpus.
 
         Raises:
             BadImage: the bytes are no picture, or one of another size than the corpus says (its tokens were counted
                 by that).
         """
-        alone = alone or not self.family.patched_alone
-        key = image_id, alone
-        cached = self._cache.get(key)
+        cached = self._cache.get(image_id)
         if cached is not None:
-            self._cache.move_to_end(key)
+            self._cache.move_to_end(image_id)
             return cached
         decoded = decode_image(data)
-        picture = self._picture(decoded, alone)
-        if picture.shapes != self.placeholder(size, alone=alone).shapes:
+        picture = self._picture(decoded)
+        if picture.shapes != self.placeholder(size).shapes:
             raise BadImage(
                 f"the picture is {decoded.width} x {decoded.height}, the corpus says {size[0]} x {size[1]}"
             )
         self._room -= sum(array.nbytes for array in picture.arrays.values())
-        self._cache[key] = picture
+        self._cache[image_id] = picture
         while self._room < 0 and self._cache:
             _, dropped = self._cache.popitem(last=False)
             self._room += sum(array.nbytes for array in dropped.arrays.values())
         return picture
 
-    def _picture(self, decoded: Image, alone: bool) -> Picture:
+    def _picture(self, decoded: Image) -> Picture:
         if self._native == (decoded.width, decoded.height):
             return Picture({"pixel_values": np.asarray(decoded)[None]})
-        made = self.processor.image_processor([decoded] if alone else [decoded] * 2, return_tensors="np")
+        made = self.processor.image_processor([decoded], return_tensors="np")
         arrays = {name: np.asarray(made[name]) for name in _INPUTS if name in made}
         for name in ("pixel_values", "pixel_attention_mask"):
             # Leading axes of one: a batch, or a list of pictures, of which each has tiles.
             while name in arrays and arrays[name].ndim > _tile_axes(arrays[name], name):
                 arrays[name] = arrays[name][0]
-        if not alone:
-            arrays = {name: array[: len(array) // 2] for name, array in arrays.items()}
         return Picture(arrays)
 
-    def batch(self, groups: Sequence[Sequence[Picture]]) -> dict[str, Tensor]:
-        """The keyword arguments of ``get_image_features`` for the pictures of several conversations.
-
-        Args:
-            groups: pictures by conversation, in the order of their placeholders; at least one picture in all.
-        """
+    def batch(self, pictures: Sequence[Picture]) -> dict[str, Tensor]:
+        """The keyword arguments of ``get_image_features`` for one picture or more, in the order of their
+        placeholders."""
         import torch
 
-        pictures = [picture for group in groups for picture in group]
         batch: dict[str, Tensor] = {}
         for name in pictures[0].arrays:
             arrays = [picture.arrays[name] for picture in pictures]
@@ -165,8 +149,6 @@ class Pictures:
             if name.startswith("pixel"):
                 for _ in range(self.family.leading):
                     batch[name] = batch[name][None]
-        if self.family.patched_alone:
-            batch["batch_num_images"] = torch.tensor([len(group) for group in groups if group])
         return batch
 
     def _pixels(self, arrays: list[NDArray[Any]]) -> Tensor:
@@ -191,7 +173,7 @@ class Pictures:
         """One grey picture as a batch."""
         from PIL import Image
 
-        return self.batch([[self._picture(Image.new("RGB", _BLANK, (120, 130, 140)), True)]])
+        return self.batch([self._picture(Image.new("RGB", _BLANK, (120, 130, 140)))])
 
 
 def check_processor(model: Any, pictures: Pictures) -> None:
@@ -205,7 +187,7 @@ def check_processor(model: Any, pictures: Pictures) -> None:
     with torch.no_grad():
         features = model.model.get_image_features(**pictures.blank()).pooler_output
     made = sum(len(one.flatten(0, -2)) for one in features)
-    ids = pictures.placeholder(_BLANK, alone=True).ids
+    ids = pictures.placeholder(_BLANK).ids
     expected = int((ids == model.config.image_token_id).sum())
     if made != expected:
         raise UserError(

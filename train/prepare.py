@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from pydantic import ValidationError
 
 from cluster import datasets, storage
 from cluster.config import to_yaml
@@ -127,7 +128,13 @@ def claim(cfg: TrainConfig) -> None:
     if storage.put_if_absent(place, to_yaml(cfg).encode()):
         return
     # Through the model, so that settings added since then count as what they were: their defaults.
-    there, here = TrainConfig.model_validate(yaml.safe_load(storage.read_bytes(place))), cfg
+    try:
+        there, here = TrainConfig.model_validate(yaml.safe_load(storage.read_bytes(place))), cfg
+    except ValidationError as error:
+        raise UserError(
+            f"{place}: begun with settings that this version does not know ({error.errors()[0]['loc']}). Choose "
+            "another output"
+        ) from error
     changed = [
         k for k in TrainConfig.model_fields if k not in _FREE and getattr(there, k) != getattr(here, k)
     ]
@@ -207,7 +214,13 @@ def new_model(cfg: TrainConfig) -> tuple[Any, Any]:
         from train.assemble import assemble
 
         parts = cfg.assemble
-        return assemble(parts.vision_tower, parts.language_model, feature_layer=parts.feature_layer)
+        return assemble(
+            parts.vision_tower,
+            parts.language_model,
+            feature_layer=parts.feature_layer,
+            drop_head_bias=parts.drop_head_bias,
+            seed=cfg.seed,
+        )
     from train.model import build_starter
 
     assert cfg.shape is not None

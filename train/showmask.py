@@ -11,6 +11,8 @@ from train.config import TrainConfig
 from train.data import LanguageData
 from train.encode import Encoder, Sample
 from train.labels import LEARNED, Reason
+from train.maskpage import mask_html
+from train.masktokens import MaskRow, mask_rows
 from train.prepare import find_templates, new_model
 from train.templates import TemplateSet
 
@@ -27,7 +29,7 @@ STYLES: dict[Reason, str] = {
     Reason.SPECIAL: "2",
 }
 LEGEND: dict[Reason, str] = {
-    Reason.RESPONSE: "learned: response",
+    Reason.RESPONSE: "response",
     Reason.INSTRUCTION: "instruction",
     Reason.TEMPLATE: "task template",
     Reason.ROLE: "role marker",
@@ -70,6 +72,22 @@ def show(cfg: TrainConfig, count: int, *, color: bool) -> Iterator[str]:
         learned = f"{int(parts[0].sum())} instruction and {int(parts[1].sum())} response"
         yield f"\nrow {row.name}: {len(sample.ids)} tokens, of which {learned} tokens are learned (mode {encoder.mode})"
         yield paint(sample, encoder, color=color)
+
+
+def page(cfg: TrainConfig, count: int) -> str:
+    """The same rows as :func:`show`, as a page of HTML."""
+    data = data_to_show(cfg)
+    encoder = data.encoder
+    encoded, rejects = data.encode(data.order.rows(0, 0, count))
+    rows = mask_rows(
+        [row.sample for row in encoded],
+        encoder.tokenizer,
+        encoder.image_token_id,
+        names=[row.name for row in encoded],
+    )
+    rows += [MaskRow(title=f"row {r.row}", tokens=(), note=f"rejected: {r.reason}") for r in rejects]
+    legend = {reason.name.lower(): words for reason, words in LEGEND.items()}
+    return mask_html(rows, legend, encoder.templates, mode=encoder.mode, title=f"Mask of {cfg.output}")
 
 
 def paint(sample: Sample, encoder: Encoder, *, color: bool) -> str:

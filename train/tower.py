@@ -104,7 +104,7 @@ class TowerLoss(nn.Module):
         """[1] sum over patches of the binary cross-entropies of all words."""
         if not batch.pictures:
             return 0.0 * self.head(self._features(self._pictures.blank())).sum()[None]
-        logits = self.head(self._features(self._pictures.batch([batch.pictures]))).float()
+        logits = self.head(self._features(self._pictures.batch(batch.pictures))).float()
         targets = torch.from_numpy(batch.targets).to(logits.device)
         return functional.binary_cross_entropy_with_logits(logits, targets, reduction="sum")[None]
 
@@ -163,7 +163,7 @@ class TowerData:
             values = self._shard(row.source, row.shard)[row.row]
             data, size = (values["image"] or {}).get("bytes") or b"", (values["width"], values["height"])
             try:
-                pictures.append(self.pictures.get(values["image_id"], data, size, alone=True))
+                pictures.append(self.pictures.get(values["image_id"], data, size))
             except BadImage as error:
                 rejects.append(Reject(self.corpora[row.source], row.shard, values["image_id"], str(error)))
                 continue

@@ -104,7 +104,6 @@ def test_vllm_and_transformers_give_the_same_tokens(name: str, tmp_path: Path) -
     assert [tokens for _, tokens in theirs] == [tokens for _, tokens in ours]
 
 
-@pytest.mark.xfail(strict=True, reason="train.export.save_model leaves it out yet")
 def test_the_head_bias_that_vllm_gives_phi_is_written(tmp_path: Path) -> None:
     """transformers' LLaVA has none; vLLM would leave its own as it finds the memory, and says nothing."""
     from safetensors.torch import load_file

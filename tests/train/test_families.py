@@ -73,7 +73,7 @@ def with_gradients(
 
 def test_loss_is_that_of_the_class(family: Any, sizes_world: dict[str, str], tmp_path: Path) -> None:
     """The same conversations through transformers' own forward pass with full logits, one conversation at a time."""
-    name, model, processor = family
+    name, model, _ = family
     module, data, micro = one_step(family, settings(sizes_world, tmp_path))
     mine, grads = with_gradients(module, micro)
     module.zero_grad()
@@ -112,7 +112,7 @@ def whole_inputs(data: LanguageData, ids: torch.Tensor, pictures: list[Any]) -> 
     """What transformers' class wants for one conversation."""
     inputs: dict[str, Any] = {"input_ids": ids[None]}
     if pictures:
-        inputs |= data.pictures.batch([pictures])
+        inputs |= data.pictures.batch(pictures)
     if data.mrope is not None:
         inputs["mm_token_type_ids"] = (ids == data.encoder.image_token_id).int()[None]
     return inputs

@@ -20,6 +20,7 @@ from datagen.records import Record, Turn
 from train import mining
 from train.config import DataSource
 from train.mining import TURN, count_turns, mine_dataset
+from train.mixture import Mixture
 from train.templates import fold, sentences
 
 # What could go wrong: every kind of whitespace and mark, plain and wide; what folds to one of them, to several
@@ -252,3 +253,16 @@ def test_a_laptop_run_loads_no_ray(sources: list[DataSource]) -> None:
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert ran.stdout.strip() == mine_dataset(sources, min_share=0.02).to_json().strip()
+
+
+def test_letters_of_options_are_no_templates(tmp_path: Path) -> None:
+    options = "Which?\nA. red\nB. blue\n(C) green\n1. none"
+    source = DataSource(instructions=write(tmp_path / "set", [[talk(f"r{i}", [options]) for i in range(5)]]))
+    found = {text for text, _ in mine_dataset([source], min_share=0.5).counts}
+    assert found == {"Which?", "red", "blue", "(C) green", "none"}
+
+
+def test_rows_that_a_share_leaves_out_do_not_count(tmp_path: Path) -> None:
+    talks = [talk(f"r{i}", ["Say it."]) for i in range(100)]
+    source = DataSource(instructions=write(tmp_path / "set", [talks]), share=0.3)
+    assert mine_dataset([source], min_share=0.5).turns == Mixture([source]).row_counts()[0][0] < 60

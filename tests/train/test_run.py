@@ -41,7 +41,8 @@ def test_a_run_leaves_everything_it_should(make_config: Any) -> None:
     done = launch(cfg)
     run = Path(cfg.output)
     assert {p.name for p in run.iterdir()} == {
-        "config.yaml", "done.json", "init", "log.jsonl", "model", "rejects.jsonl", "state", "templates.json",
+        "config.yaml", "done.json", "init", "log.jsonl", "model", "rejects.jsonl", "run.html", "state",
+        "templates.json", "tensorboard",
     }  # fmt: skip
     assert done["weights_sha256"] == weights_revision(run / "model")
     assert done["used"] == 42, "an epoch ends with a smaller batch"
