@@ -32,6 +32,8 @@ class Spans:
         return Spans(tuple(lengths), ends.to(device, non_blocking=True))
 
 
+# Not traced by torch.compile: every step has other lengths, and each would be compiled anew. The rest of a layer is.
+@torch.compiler.disable
 def packed_attention(
     module: nn.Module,
     query: Tensor,

@@ -106,13 +106,13 @@ class Trainer:
         if cfg.compile:
             for layer in _layers(language_model(model)):
                 layer.compile(dynamic=True)
-        module.to(workers.device)
         module.train()
         autocast = torch.autocast(workers.device.type, torch.bfloat16, enabled=bf16)
         if cfg.parallel == "fsdp":
+            # Sharded before it is moved: no device ever holds the whole.
             workers.shard(module, _layers(model), bf16=bf16 and workers.device.type == "cuda")
-            return module, autocast
-        return workers.replicate(module), autocast
+            return module.to(workers.device), autocast
+        return workers.replicate(module.to(workers.device)), autocast
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.task.module.named_parameters() if p.requires_grad}

@@ -198,6 +198,20 @@ def test_bf16_trains_like_fp32(make_config: Any, tmp_path: Path) -> None:
     assert second == pytest.approx(first, rel=0.02)
 
 
+@pytest.mark.parametrize(
+    "setting", ["gradient_checkpointing", pytest.param("compile", marks=pytest.mark.slow)]
+)
+def test_what_saves_memory_or_time_changes_no_loss(make_config: Any, tmp_path: Path, setting: str) -> None:
+    runs = [
+        make_config(microbatch_tokens=640, log_every=1, output=str(tmp_path / str(on)), **{setting: on})
+        for on in (False, True)
+    ]
+    for cfg in runs:
+        launch(cfg)
+    first, second = ([line["loss"] for line in lines(cfg)] for cfg in runs)
+    assert second == pytest.approx(first, rel=1e-4)
+
+
 def test_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = [
         f"data=[{json.dumps(world)}]",
