@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from safetensors.torch import load_file
 
 from cluster.config import hash_of, load_config
 from datagen.importers import kinds
+from train.chatformat import derive
 from train.config import PRESETS, TrainConfig
 from train.launch import launch
+from train.model import load_processor
 from train.prepare import plan
+from train.render import FORMATS
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 PAPERS = [name for name in NAMES if not name.startswith(("starter-", "demo-"))]
@@ -198,7 +202,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> tuple[str
     CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size=square).save_pretrained(folder / "tower")
     language = Qwen2Config(**sizes, vocab_size=len(tokenizer), num_key_value_heads=2)
     Qwen2ForCausalLM(language).save_pretrained(folder / "language")
-    tokenizer.save_pretrained(folder / "language")
+    # As Vicuna's, Llama-2's and Phi-2's: without a chat template, so that assembling gives it one.
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None
+    bare.save_pretrained(folder / "language")
     return (
         f"assemble.vision_tower={folder / 'tower'}",
         f"assemble.language_model={folder / 'language'}",
@@ -279,6 +286,8 @@ def test_a_recipe_of_the_papers_trains(
 
 def test_a_connector_stage_of_the_papers_trains(start: Path) -> None:
     assert moved(start / "init", start / "model") == {"connector"}
+    processor = load_processor(str(start / "model"))
+    assert derive(processor, processor.image_token) == FORMATS["vicuna"], "what `chat: auto` fine-tunes on"
 
 
 @pytest.mark.parametrize("name", sorted(MADE_WITH))
