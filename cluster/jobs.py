@@ -25,7 +25,7 @@ STAGES = {
 EXAMPLES = """examples:
   ray start --head --port 6379
   l2t submit datagen demo corpus=s3://bucket/corpora/x output=s3://bucket/instructions/x
-  l2t submit --address http://head:8265 train llava15-7b workers=8
+  l2t submit --address http://head:8265 train llava15-7b-l2t workers=8
   l2t submit --no-wait eval starter models.mine=s3://bucket/checkpoints/x
 """
 

@@ -8,12 +8,15 @@ a bias, as Phi-2's, or one that bends its logits) shows as other logits on text 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from cluster.errors import UserError
 from cluster.models import resolve_model
+from train.chattemplate import template_of
+from train.render import FORMATS
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor
@@ -31,25 +34,6 @@ _TOWERS = {
     "siglip": ("SiglipVisionModel", 0),
     "siglip_vision_model": ("SiglipVisionModel", 0),
 }
-# Vicuna's layout, with the end token of the language model. Content is a string or a list of parts; images come first.
-_CHAT = (
-    "{%- macro write(content) -%}"
-    "{%- if content is string -%}{{- content -}}{%- else -%}"
-    "{%- for part in content if part['type'] in ('image', 'image_url') -%}{{- '<image>\\n' -}}{%- endfor -%}"
-    "{%- for part in content if part['type'] == 'text' -%}{{- part['text'] -}}{%- endfor -%}"
-    "{%- endif -%}"
-    "{%- endmacro -%}"
-    "{%- if messages[0]['role'] == 'system' -%}{{- write(messages[0]['content']) + ' ' -}}{%- else -%}"
-    "{{- 'A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
-    "detailed, and polite answers to the human\\'s questions. ' -}}{%- endif -%}"
-    "{%- for message in messages -%}"
-    "{%- if message['role'] == 'user' -%}{{- 'USER: ' + write(message['content']) -}}"
-    "{%- elif message['role'] == 'assistant' -%}"
-    "{{- ' ASSISTANT: ' + write(message['content']) + eos_token -}}"
-    "{%- endif -%}"
-    "{%- endfor -%}"
-    "{%- if add_generation_prompt -%}{{- ' ASSISTANT:' -}}{%- endif -%}"
-)
 
 
 def assemble(
@@ -212,7 +196,7 @@ def _make_room(lm: Any, tokenizer: Any) -> None:
             for weight in {lm.get_input_embeddings().weight, lm.get_output_embeddings().weight}:
                 weight[rows:] = weight[:rows].mean(0)
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = _CHAT
+        tokenizer.chat_template = template_of(replace(FORMATS["vicuna"], end=tokenizer.eos_token))
 
 
 def _processor(vision: str, config: Any, tokenizer: Any, select: str, leading: int) -> Any:

@@ -14,8 +14,10 @@ from cluster.errors import UserError
 from cluster.revision import weights_revision
 from train.build import build_model
 from train.card import model_card
+from train.chattemplate import serve_as
 from train.checkpoint import Entry, StoredState, entries
 from train.config import TrainConfig
+from train.prepare import chat_format
 
 # Larger weights are split into files of this size, which hubs and loaders handle best.
 _FILE_SIZE = "5GB"
@@ -46,6 +48,8 @@ def export(cfg: TrainConfig) -> tuple[str, Entry]:
             adapters.save_pretrained(Path(local) / "adapter")
             storage.upload_dir(Path(local) / "adapter", storage.join(cfg.output, "adapter"))
             model = adapters.merge_and_unload()
+        if cfg.chat != "auto" and (fmt := chat_format(cfg, processor)).keeps_instruction:
+            serve_as(processor, fmt)
         folder = Path(local) / "model"
         save_model(
             model, processor, folder, dtype=torch.float32 if cfg.export_dtype == "fp32" else torch.bfloat16

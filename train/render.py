@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from typing import Literal
@@ -83,15 +83,8 @@ _TINYLLAVA = ChatFormat(
 # Layouts of checkpoints that have no chat template to derive them from (train/chatformat.py).
 FORMATS = {
     "starter": ChatFormat(user="USER: ", assistant=" ASSISTANT:", lead=" ", end="</s>"),
-    # LLaVA-1.5 (Vicuna); TinyLLaVA writes the same text with its language model's own end token.
-    "vicuna": ChatFormat(
-        system=_CURIOUS_USER.replace("user", "human"),
-        system_slot=("", " "),
-        user="USER: ",
-        assistant=" ASSISTANT:",
-        lead=" ",
-        end="</s>",
-    ),
+    # LLaVA-1.5 (Vicuna), the paper's table 12; TinyLLaVA writes the same text with its language model's own end token.
+    "vicuna": replace(_TINYLLAVA, end="</s>"),
     "tinyllava-qwen2": _TINYLLAVA,
     "tinyllava-phi": _TINYLLAVA,
     "chatml": ChatFormat(

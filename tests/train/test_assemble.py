@@ -199,8 +199,8 @@ def test_the_chat_template(tmp_path: Path) -> None:
     ]
     processor = assemble(vision, str(_save_language(tmp_path / "lm", "qwen2")))[1]
     assert processor.apply_chat_template(talk, add_generation_prompt=True) == (
-        "A chat between a curious human and an artificial intelligence assistant. The assistant gives helpful, "
-        "detailed, and polite answers to the human's questions. "
+        "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        "detailed, and polite answers to the user's questions. "
         "USER: <image>\nHi? ASSISTANT: Ho<|im_end|>USER: More ASSISTANT:"
     )
     system = [{"role": "system", "content": [{"type": "text", "text": "Be kind."}]}, *talk]

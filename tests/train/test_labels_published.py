@@ -22,8 +22,8 @@ from train.labels import IGNORE, character_spans, labels, learned, token_reasons
 from train.render import FORMATS, render, text_of
 
 HUMAN = (
-    "A chat between a curious human and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the human's questions."
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 SEPARATOR = " ASSISTANT: "
 # What stands for an image among the ids of the published builders, which know no image token.

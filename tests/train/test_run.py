@@ -22,7 +22,7 @@ from tests.train.conftest import SHAPE, StopAt, Stopped, World, record, write_wo
 from train.batch import LanguageMicrobatch
 from train.checkpoint import entries, latest_step
 from train.cli import main
-from train.config import PRESETS, TrainConfig
+from train.config import TrainConfig
 from train.launch import launch
 from train.loop import BrokenLoss, Trainer
 from train.loss import LanguageLoss
@@ -232,13 +232,6 @@ def test_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["demo-l2t", *settings, "lr.conector=1"]) == 2
     assert "did you mean" in capsys.readouterr().err
     assert main(["demo-l2t", *settings, "chat=klingon", f"output={tmp_path / 'x'}"]) == 2
-
-
-@pytest.mark.parametrize("preset", sorted(p.stem for p in PRESETS.glob("*.yaml")))
-def test_presets_are_valid(preset: str) -> None:
-    from cluster.config import load_config
-
-    load_config(TrainConfig, PRESETS, preset)
 
 
 def test_help_is_light() -> None:
