@@ -20,6 +20,7 @@ from train.pictures import Pictures, check_processor
 from train.prepare import chat_format, start_model
 from train.templates import TemplateSet
 from train.tower import TowerData, TowerLoss, TowerMicrobatch, vocabulary
+from train.workers import Workers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,14 +32,15 @@ class Task:
     weights: Tensor
 
 
-def build_model(cfg: TrainConfig, *, quantized: bool = True) -> tuple[Any, Any, Any]:
+def build_model(cfg: TrainConfig, *, quantized: bool = True, empty: bool = False) -> tuple[Any, Any, Any]:
     """(model, processor, peft's wrapper or None) before the first step, with gradients where the config trains.
 
     Args:
         quantized: False leaves out the adapters' 4-bit weights: adapters are merged into the precise ones.
+        empty: without weights.
     """
     quantization = cfg.adapter.quantization if cfg.adapter and quantized else "none"
-    model, processor = models.load(start_model(cfg), quantization=quantization)
+    model, processor = models.load(start_model(cfg), quantization=quantization, empty=empty)
     models.freeze(model, cfg.lr)
     if cfg.adapter is None:
         return model, processor, None
@@ -46,20 +48,24 @@ def build_model(cfg: TrainConfig, *, quantized: bool = True) -> tuple[Any, Any, 
     return model, processor, add_adapter(model, cfg.adapter)
 
 
-def build_task(cfg: TrainConfig) -> Task:
-    """Load the model and open the data.
+def build_task(cfg: TrainConfig, workers: Workers | None = None) -> Task:
+    """Load the model and open the data. Of workers that share one model only the first has its weights.
 
     Raises:
         UserError: a model that cannot be trained so, or data that do not fit.
     """
-    model, processor, _ = build_model(cfg)
+    workers = workers or Workers()
+    holds = workers.first or cfg.parallel != "fsdp"
+    model, processor, _ = build_model(cfg, empty=not holds)
     pictures = Pictures(processor, family_of(model.config), cfg.image_cache_mb)
     if cfg.stage == "tower":
         vision: Any = model.config.vision_config
         words = vocabulary([str(source.corpus) for source in cfg.data])
         torch.manual_seed(cfg.seed)
         tower = TowerLoss(model, pictures, len(words))
-        models.freeze_unreached(model, [tower(TowerMicrobatch.empty())])
+        _freeze(
+            model, workers.same(models.unreached(model, [tower(TowerMicrobatch.empty())]) if holds else [])
+        )
         return Task(
             module=tower,
             data=TowerData(cfg, pictures, words, vision.image_size // vision.patch_size),
@@ -67,8 +73,11 @@ def build_task(cfg: TrainConfig) -> Task:
         )
     # bitsandbytes lays 4-bit weights out for inference, for good, at the first forward pass outside of training.
     model.train()
-    check_processor(model, pictures)
-    models.freeze_unreached(model, models.probe(model, pictures.blank()))
+    idle: list[str] = []
+    if holds:
+        check_processor(model, pictures)
+        idle = models.unreached(model, models.probe(model, pictures.blank()))
+    _freeze(model, workers.same(idle))
     if cfg.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return Task(
@@ -76,6 +85,11 @@ def build_task(cfg: TrainConfig) -> Task:
         data=language_data(cfg, model.config, processor, stored_templates(cfg)),
         weights=torch.tensor([cfg.loss.w_instruction, cfg.loss.w_response]),
     )
+
+
+def _freeze(model: Any, names: list[str]) -> None:
+    for name in names:
+        model.get_parameter(name).requires_grad_(False)
 
 
 def open_data(cfg: TrainConfig) -> LanguageData | TowerData:

@@ -271,6 +271,8 @@ class TrainConfig(Config):
             raise ValueError(
                 f"workers {self.workers}: give 0, a number, or [least, most] with 1 <= least <= most"
             )
+        if self.parallel == "fsdp" and self.adapter is not None and self.adapter.quantization != "none":
+            raise ValueError("adapter.quantization: 4-bit weights cannot be sharded here; use parallel: ddp")
         if self.parallel == "fsdp" and most == 0:
             raise ValueError("parallel: fsdp spreads a model over Ray Train workers: give workers")
         for source in self.data:

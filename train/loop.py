@@ -68,7 +68,7 @@ class Trainer:
     def __init__(self, cfg: TrainConfig, workers: Workers, host: Host | None = None) -> None:
         torch.set_num_threads(cfg.threads)
         self.cfg, self.workers, self.host = cfg, workers, host or Alone()
-        self.task = build_task(cfg)
+        self.task = build_task(cfg, workers)
         self.steps = plan(cfg).steps
         model = self.task.module.model
         sums = None
@@ -109,9 +109,8 @@ class Trainer:
         module.train()
         autocast = torch.autocast(workers.device.type, torch.bfloat16, enabled=bf16)
         if cfg.parallel == "fsdp":
-            # Sharded before it is moved: no device ever holds the whole.
             workers.shard(module, _layers(model), bf16=bf16 and workers.device.type == "cuda")
-            return module.to(workers.device), autocast
+            return module, autocast
         return workers.replicate(module.to(workers.device)), autocast
 
     def _trained(self) -> dict[str, nn.Parameter]:

@@ -91,11 +91,12 @@ def build_starter(
     return LlavaForConditionalGeneration(starter_config(shape, tokenizer)), processor
 
 
-def load(path: str, *, quantization: str = "none") -> tuple[Any, Any]:
+def load(path: str, *, quantization: str = "none", empty: bool = False) -> tuple[Any, Any]:
     """Load a model folder or hub name in fp32, with its processor.
 
     Args:
         quantization: ``nf4`` keeps the language model's linear layers in 4 bits, by bitsandbytes.
+        empty: no weights and no memory for them (torch's meta device): another worker has them.
 
     Raises:
         UserError: not a model of a known family, or it cannot be read.
@@ -114,6 +115,9 @@ def load(path: str, *, quantization: str = "none") -> tuple[Any, Any]:
         family = family_of(config)
         if quantization == "nf4":
             options |= _four_bits(family.tower, family.connector)
+        if empty:
+            with torch.device("meta"):
+                return AutoModelForImageTextToText.from_config(config), load_processor(path)
         return AutoModelForImageTextToText.from_pretrained(path, **options), load_processor(path)
     except UserError as error:
         raise UserError(f"model {path}: {error}") from error
@@ -155,9 +159,10 @@ def freeze(model: Any, lr: LearningRates) -> None:
                 parameter.requires_grad_(getattr(lr, name) > 0)
 
 
-def freeze_unreached(model: Any, outputs: Sequence[Tensor]) -> None:
-    """Freeze what no output depends on (a tower's layers above the one that is read, its pooling head), because a group
-    of workers would wait for its gradients. Found by walking the graph, so it holds for any family."""
+def unreached(model: Any, outputs: Sequence[Tensor]) -> list[str]:
+    """Trained parameters that no output depends on (a tower's layers above the one that is read, its pooling head): to
+    be frozen, because a group of workers would wait for their gradients. Found by walking the graph, so it holds for
+    any family."""
     reached: set[int] = set()
     seen: set[Any] = set()
     stack: list[Any] = [output.grad_fn for output in outputs]
@@ -169,9 +174,7 @@ def freeze_unreached(model: Any, outputs: Sequence[Tensor]) -> None:
         if hasattr(node, "variable"):
             reached.add(id(node.variable))
         stack += [parent for parent, _ in node.next_functions]
-    for parameter in model.parameters():
-        if parameter.requires_grad and id(parameter) not in reached:
-            parameter.requires_grad_(False)
+    return [n for n, p in model.named_parameters() if p.requires_grad and id(p) not in reached]
 
 
 def probe(model: Any, blank: dict[str, Tensor]) -> list[Tensor]:

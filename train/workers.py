@@ -56,9 +56,17 @@ class Workers:
 
     def shard(self, module: nn.Module, layers: Sequence[nn.Module], *, bf16: bool) -> None:
         """Spread weights, gradients and optimizer state over the workers (FSDP2), each layer a group that is gathered
-        when it computes. Sharded weights stay fp32; they are gathered, and multiply, in bf16 where asked."""
-        from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+        when it computes. Sharded weights stay fp32; they are gathered, and multiply, in bf16 where asked.
 
+        The first worker's weights go to all; the others' modules are empty before. No device and no other worker's
+        memory ever holds the whole.
+        """
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+        weights = {n: t.detach() for n, t in module.state_dict().items()} if self.first else {}
+        # Not among the weights, and computed when a model is made (rotary frequencies): empty on the other workers.
+        buffers = dict(module.named_buffers())
         precision = MixedPrecisionPolicy(
             param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32
         )
@@ -66,7 +74,16 @@ class Workers:
             fully_shard(layer, mp_policy=precision)
         # Not resharded after the forward pass: the backward pass of the LM head begins with the same weights.
         fully_shard(module, mp_policy=precision, reshard_after_forward=False)
-        assert isinstance(module, FSDPModule)
+        if self.first:
+            module.to(self.device)
+        else:
+            module.to_empty(device=self.device)
+        options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
+        set_model_state_dict(module, weights, options=options)
+        for name, buffer in module.named_buffers():
+            if self.first:
+                buffer.copy_(buffers[name])
+            dist.broadcast(buffer, src=0)
 
     def replicate(self, module: nn.Module) -> nn.Module:
         """The module with gradients averaged over workers that each hold all of it (DDP)."""

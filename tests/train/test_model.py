@@ -16,6 +16,7 @@ from cluster.errors import UserError
 from cluster.revision import weights_revision
 from tests.train.conftest import SHAPE, picture
 from train import model as models
+from train.build import _freeze
 from train.config import LearningRates, ModelShape, Optimizer, TrainConfig
 from train.export import save_model
 from train.families import FAMILIES
@@ -116,7 +117,7 @@ def test_frozen_modules_get_no_gradient(small_model: Any) -> None:
     names = {name.split(".")[1] for name, p in model.named_parameters() if p.requires_grad}
     assert names == {"multi_modal_projector"}
     models.freeze(model, LearningRates(vision_tower=1, connector=0, language_model=0))
-    models.freeze_unreached(model, models.probe(model, {"pixel_values": torch.ones(1, 3, 64, 64)}))
+    _freeze(model, models.unreached(model, models.probe(model, {"pixel_values": torch.ones(1, 3, 64, 64)})))
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     assert trained
     assert not any("post_layernorm" in name for name in trained), "no feature depends on it"
@@ -179,7 +180,7 @@ def test_layers_above_the_chosen_one_are_frozen(tokenizer: Any) -> None:
     model.config.vision_feature_layer = -2
     models.freeze(model, LearningRates(vision_tower=1, connector=1, language_model=1))
     blank = {"pixel_values": torch.randn(1, 3, 64, 64)}
-    models.freeze_unreached(model, models.probe(model, blank))
+    _freeze(model, models.unreached(model, models.probe(model, blank)))
     models.image_features(model, blank)[0].sum().backward()
     for name, parameter in model.model.vision_tower.named_parameters():
         assert parameter.requires_grad == (parameter.grad is not None), name
