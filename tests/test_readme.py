@@ -35,11 +35,14 @@ def check_l2t(name: str, arguments: list[str]) -> None:
 
         load_config(DatagenConfig, PRESETS_DIR, plain[0], plain[1:])
     elif name == "train":
+        from train.cli import compare_parser, parser
         from train.config import PRESETS, TrainConfig
 
-        if arguments[0] == "mask":
-            plain = plain[1:]
-        load_config(TrainConfig, PRESETS, plain[0], plain[1:])
+        if arguments[0] == "compare":
+            compare_parser().parse_args(arguments[1:])
+            return
+        parsed = parser().parse_intermixed_args(arguments)
+        load_config(TrainConfig, PRESETS, parsed.preset, parsed.overrides)
     elif name == "eval":
         from eval.cli import _parser
         from eval.config import PRESETS, EvalConfig

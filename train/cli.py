@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return extract(arguments[1:])
     args = compare_parser().parse_args(arguments[1:]) if arguments[:1] == ["compare"] else None
     try:
-        return _compare(args) if args else _run(parser().parse_args(arguments))
+        return _compare(args) if args else _run(parser().parse_intermixed_args(arguments))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
