@@ -292,6 +292,7 @@ class Trainer:
             "steps": self.state.step,
             "used": self.state.used,
             "rejected": self.state.rejected,
+            "pictures_moved": self.state.moved,
             "seconds": round(self.state.seconds, 1),
             "last": json.loads(self.ledger.lines[-1]) if self.ledger.lines else None,
         }

@@ -195,6 +195,18 @@ def test_conversations_without_their_pictures(make_config: Any, open_data: Any, 
     assert all(step.stats.get("masked_image", 0) == 0 for step in steps)
 
 
+def test_pictures_after_their_instruction_are_moved_and_counted_or_refused(
+    make_config: Any, open_data: Any, tmp_path: Path
+) -> None:
+    late = (record("late", ("s0-0",), [("What is it?\n<image>", "red")]),)
+    world = write_world(tmp_path, extra=late)
+    moved = list(islice(open_data(make_config(data=[world])).steps(0), 6))
+    assert sum(step.stats["moved"] for step in moved) == 1
+    assert not any(step.rejects for step in moved)
+    refused = list(islice(open_data(make_config(data=[world], image_position="refuse")).steps(0), 6))
+    assert [r.row for step in refused for r in step.rejects] == ["late"]
+
+
 def test_a_picture_of_another_size_than_the_corpus_says(make_config: Any, tmp_path: Path) -> None:
     """Tokens are counted by the size that the corpus has; a picture that makes others is a reject, not a crash."""
     from tests.train.families import build
