@@ -75,5 +75,5 @@ def seed_of(pixels: Pixels, corruption: str, severity: int) -> int:
     """256 bits from what the picture shows (not from how it was stored), the corruption and the severity."""
     height, width = pixels.shape[:2]
     digest = hashlib.sha256(f"{SEED_RULE}:{corruption}:{severity}:{width}x{height}:".encode())
-    digest.update(pixels.tobytes())
+    digest.update(pixels.data)
     return int.from_bytes(digest.digest(), "big")

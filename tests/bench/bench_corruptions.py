@@ -24,49 +24,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import cv2
-import numpy as np
-from scipy import ndimage
 
-from eval.corruptions.arrays import Pixels
 from eval.corruptions.corrupt import corrupt
-from eval.corruptions.severities import LEVELS, NAMES
+from eval.corruptions.severities import NAMES
 from tests.bench.machine import machine
-
-DETERMINISTIC = (
-    "defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "gaussian_blur", "saturate",
-)  # fmt: skip
-RANDOM = tuple(name for name in NAMES if name not in (*DETERMINISTIC, "jpeg_compression"))
-DRAWS = 40
-
-
-def picture(height: int, width: int, seed: int = 0) -> Pixels:
-    """Hills of colour at three scales and a few grey and black patches, which are special in HSV."""
-    rng = np.random.default_rng(seed)
-    values = rng.random((height, width, 3))
-    hills = sum(ndimage.gaussian_filter(values, (s, s, 0)) * s for s in (2, 8, 30))
-    low, high = hills.min(axis=(0, 1)), hills.max(axis=(0, 1))
-    pixels = ((hills - low) / (high - low) * 255).astype(np.uint8)
-    pixels[: height // 8, : width // 8] = 0
-    pixels[-(height // 8) :, : width // 8] = 120
-    return pixels
-
-
-def golden(path: str, peer: Callable[..., Any]) -> None:
-    """The peer's pictures where nothing is random, its mean change and spread where something is."""
-    small, large = picture(40, 56), picture(96, 128)
-    kept: dict[str, Any] = {"small": small, "large": large}
-    for severity in LEVELS:
-        for name in DETERMINISTIC:
-            kept[f"{name}-{severity}"] = peer(small, severity=severity, corruption_name=name)
-        for name in RANDOM:
-            draws = [peer(large, severity=severity, corruption_name=name) for _ in range(DRAWS)]
-            kept[f"{name}-{severity}"] = np.array([measures(large, draw) for draw in draws])
-    np.savez_compressed(path, **kept)
-
-
-def measures(before: Pixels, after: Pixels) -> tuple[float, float, float]:
-    """Mean absolute change, mean and standard deviation of the corrupted picture."""
-    return float(np.abs(after.astype(int) - before).mean()), float(after.mean()), float(after.std())
+from tests.eval.corruption_reference import picture, write_golden
 
 
 def fastest(call: Callable[[], Any], rounds: int) -> float:
@@ -82,7 +44,9 @@ def fastest(call: Callable[[], Any], rounds: int) -> float:
 
 def main() -> int:
     """Print a line per corruption and the ratio over all."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--size", type=int, nargs=2, default=(480, 640), metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--severities", type=int, nargs="+", default=(1, 3, 5))
     parser.add_argument("--rounds", type=int, default=3)
@@ -93,7 +57,7 @@ def main() -> int:
     from imagecorruptions import corrupt as peer
 
     if args.golden:
-        golden(args.golden, peer)
+        write_golden(args.golden, peer)
         return 0
     pixels = picture(*args.size)
     print(machine("numpy", "opencv-python-headless", "imagecorruptions-imaug", "scikit-image"))
