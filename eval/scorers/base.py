@@ -3,31 +3,60 @@
 Accuracy, F1, CHAIR, CIDEr with its fixed idf and even corpus BLEU are functions of sums over samples. So a
 scorer returns one row of statistics per sample, and one machinery (``eval.statistics``) turns rows into
 values, standard errors clustered by image, and paired comparisons. This split is *ours*; the rules of each
-scorer are in its file.
+scorer are in its file. Numbers over something other than samples fit the same shape:
+
+* **Over groups** (MME's acc+, qAcc and fAcc of HallusionBench, exact match of Ethics): a group's result and
+  its count are booked in equal shares on its members (``shares``, ``all_right``), so sums are sums over
+  groups, a sample shows the result of its group, and order does not matter. The error is right where groups
+  lie inside clusters: a scorer whose groups span images names its clusters (``Scorer.cluster``).
+* **Over categories** (MMStar's mean of means, MME's sum over sub-tasks): a sample weighs one over the size of
+  its category (``shares`` of the categories), and the metric is a weighted mean. Sizes count as fixed, and
+  residuals are taken from the overall mean, as those of a plain accuracy are; this errs on the wide side.
+* **Over pairs** (area under the ROC curve): a sample's row is its influence; see ``eval.scorers.vsr``.
+
+Such rows need all samples of a task at once: ``Scorer.corpus``. What a rule could not read is never guessed:
+it is wrong, or left out where the rule says so, and counted in a column ``unparsed``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Columns = Mapping[str, Sequence[float] | Array]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One prediction and what is true. ``golds`` are references or annotators' answers; ``options`` the
-    choices in order; ``objects`` the canonical names of what is in the image (CHAIR); ``group`` ties samples
-    judged together."""
+    """One prediction and what is true.
+
+    Attributes:
+        golds: references or annotators' answers.
+        options: the choices in order.
+        objects: canonical names of what is in the image (CHAIR).
+        group: ties samples judged together; the image of most tasks. Empty: the sample stands alone.
+        category: sub-task, type or subject, spelled as the benchmark does.
+        meta: what a rule needs beyond that; the keys are named in the scorer's file.
+    """
 
     prediction: str
     golds: tuple[str, ...]
     options: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
     group: str = ""
+    category: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def gold(self) -> str:
+        """The only or first gold; '' where the data has none."""
+        return self.golds[0] if self.golds else ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +113,13 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """A rule with its version; ``corpus`` marks rules that need a whole task at once (CIDEr's idf)."""
+    """A rule with its version.
+
+    Attributes:
+        corpus: the rule needs a whole task at once (CIDEr's idf, sizes of groups and categories).
+        each: the metric shown per sample where ``primary`` says nothing of one sample alone.
+        cluster: what samples depend on one another by; the image (``Answer.group``) where None.
+    """
 
     name: str
     version: str
@@ -93,10 +128,12 @@ class Scorer:
     metrics: Mapping[str, Metric]
     primary: str
     corpus: bool = False
+    each: str | None = None
+    cluster: Callable[[Answer], str] | None = None
 
     def sample_scores(self, scored: Scored) -> Array:
-        """The primary metric of each sample alone, NaN where it says nothing; shape (n,)."""
-        return self.metrics[self.primary].value(scored.stats)
+        """The metric ``each`` (or the primary one) of each sample alone, NaN where it says nothing; (n,)."""
+        return self.metrics[self.each or self.primary].value(scored.stats)
 
 
 def ratio(
@@ -124,3 +161,29 @@ def _weights(columns: tuple[str, ...], of: Mapping[str, float] | str) -> Array:
 def table(rows: Sequence[tuple[float, ...]], columns: tuple[str, ...]) -> Array:
     """Rows as an array of shape (n, columns), also for n = 0."""
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(columns))
+
+
+def own_groups(answers: Sequence[Answer], *parts: Callable[[Answer], Hashable]) -> list[Hashable]:
+    """A key per sample of its group and ``parts``; samples without a group get a key of their own."""
+    return [(a.group or i, *(part(a) for part in parts)) for i, a in enumerate(answers)]
+
+
+def shares(keys: Sequence[Hashable]) -> Array:
+    """1 / size of each sample's group, shape (n,): they sum to the number of groups."""
+    sizes = Counter(keys)
+    return np.array([1.0 / sizes[key] for key in keys], dtype=np.float64)
+
+
+def all_right(keys: Sequence[Hashable], right: Sequence[bool]) -> Array:
+    """1 where every member of the sample's group is right, else 0; shape (n,)."""
+    groups: dict[Hashable, bool] = defaultdict(lambda: True)
+    for key, correct in zip(keys, right, strict=True):
+        groups[key] = groups[key] and correct
+    return np.array([float(groups[key]) for key in keys], dtype=np.float64)
+
+
+def fits(values: Columns, columns: tuple[str, ...]) -> Array:
+    """Named columns as an array of shape (n, columns), in the order of ``columns``."""
+    if set(values) != set(columns):
+        raise ValueError(f"columns {sorted(values)} given, {sorted(columns)} named")
+    return np.stack([np.asarray(values[c], dtype=np.float64) for c in columns], axis=1)

@@ -1,9 +1,9 @@
 """CHAIR: objects that a caption mentions and the image does not have.
 
 CHAIR_i = hallucinated mentions / all mentions (repeats count); CHAIR_s = captions with at least one / all
-captions. What is a mention is data of the corpus: a ``Mentions`` turns text into canonical names. For COCO
-that is the synonym list of the CHAIR authors; for the starter an object is its colour and shape, and a sign
-or chart its noun.
+captions. What is a mention is data of the corpus: a ``Mentions`` turns text into canonical names. COCO's is in
+:mod:`eval.scorers.chair_coco`; for the starter an object is its colour and shape, and a sign or chart its
+noun. A caption that mentions nothing counts in ``silent``: it hallucinates nothing and says nothing.
 """
 
 from __future__ import annotations
@@ -48,42 +48,54 @@ def attribute_mentions(attributes: Iterable[str], nouns: Iterable[str]) -> Menti
     return mentions
 
 
-_COLUMNS = ("hallucinated", "mentions", "bad_caption", "recalled", "objects", "n")
+_COLUMNS = ("hallucinated", "mentions", "bad_caption", "recalled", "objects", "silent", "n")
 
 
-def make_chair(name: str, version: str, mentions: Mentions) -> Scorer:
-    """A CHAIR scorer for one vocabulary; ``Answer.objects`` holds canonical names of what is in the image."""
+def _annotated(answer: Answer) -> set[str]:
+    return set(answer.objects)
+
+
+def _same(mention: str, true: set[str]) -> bool:
+    return mention in true
+
+
+def make_chair(
+    name: str,
+    version: str,
+    mentions: Mentions,
+    *,
+    truth: Callable[[Answer], set[str]] = _annotated,
+    present: Callable[[str, set[str]], bool] = _same,
+) -> Scorer:
+    """A CHAIR scorer for one vocabulary.
+
+    Args:
+        truth: canonical names of what is in an answer's image; ``Answer.objects`` by default.
+        present: whether a mention is among them.
+    """
 
     def score(answers: Sequence[Answer]) -> Scored:
         parsed, rows = [], []
         for answer in answers:
-            said, true = mentions(answer.prediction), set(answer.objects)
-            wrong = [m for m in said if not _present(m, true)]
+            said, true = mentions(answer.prediction), truth(answer)
+            wrong = sum(not present(m, true) for m in said)
             parsed.append(", ".join(said))
-            recalled = len(true & set(said))
-            rows.append(
-                (
-                    float(len(wrong)),
-                    float(len(said)),
-                    float(bool(wrong)),
-                    float(recalled),
-                    float(len(true)),
-                    1.0,
-                )
-            )
+            counts = (wrong, len(said), wrong > 0, len(true & set(said)), len(true), not said, 1)
+            rows.append(tuple(map(float, counts)))
         return Scored(parsed, table(rows, _COLUMNS))
 
     metrics = {
         "chair_i": ratio(_COLUMNS, "hallucinated", "mentions", higher=False),
         "chair_s": ratio(_COLUMNS, "bad_caption", "n", higher=False),
         "recall": ratio(_COLUMNS, "recalled", "objects"),
+        "silent": ratio(_COLUMNS, "silent", "n", higher=False),
     }
     return Scorer(
         name=name, version=version, columns=_COLUMNS, score=score, metrics=metrics, primary="chair_i"
     )
 
 
-def _present(mention: str, true: set[str]) -> bool:
+def _same_or_noun(mention: str, true: set[str]) -> bool:
     """A bare noun is present where any object of that noun is."""
     return mention in true or any(o.endswith(" " + mention) for o in true)
 
@@ -98,5 +110,8 @@ def object_names(objects: Iterable[tuple[str, Sequence[str]]], attributes: Itera
 
 
 CHAIR_STARTER = make_chair(
-    "chair_starter", "chair/starter/1", attribute_mentions(COLORS, (*SHAPES, "sign", "bar"))
+    "chair_starter",
+    "chair_starter-clean-1",
+    attribute_mentions(COLORS, (*SHAPES, "sign", "bar")),
+    present=_same_or_noun,
 )

@@ -38,23 +38,26 @@ def clean(text: str) -> str:
     return text[:-1].rstrip() if text.endswith(".") else text
 
 
-_COLUMNS = ("correct", "n")
+_COLUMNS = ("correct", "unparsed", "n")
 
 
 def _make(name: str, version: str, read: Callable[[str], str]) -> Scorer:
     def score(answers: Sequence[Answer]) -> Scored:
         parsed = [read(a.prediction) for a in answers]
         rows = [
-            (float(any(relaxed(said, read(g)) for g in a.golds)), 1.0)
+            (float(any(relaxed(said, read(g)) for g in a.golds)), float(not said), 1.0)
             for a, said in zip(answers, parsed, strict=True)
         ]
         return Scored(parsed, table(rows, _COLUMNS))
 
-    metrics = {"relaxed_accuracy": ratio(_COLUMNS, "correct", "n")}
+    metrics = {
+        "relaxed_accuracy": ratio(_COLUMNS, "correct", "n"),
+        "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
+    }
     return Scorer(
         name=name, version=version, columns=_COLUMNS, score=score, metrics=metrics, primary="relaxed_accuracy"
     )
 
 
-CHART = _make("chart", "chartqa/official/1", str.strip)
-CHART_CLEAN = _make("chart_clean", "chartqa/clean/1", clean)
+CHART = _make("chart", "chart-official-1", str.strip)
+CHART_CLEAN = _make("chart_clean", "chart-clean-1", clean)

@@ -2,7 +2,7 @@
 well.
 
 An answer counts when it is exactly a letter, begins with "X. " (or "(X)"), holds exactly one "The answer is
-X.", or equals the text of one option. Anything else is wrong and counted in ``off_format``; nothing is
+X.", or equals the text of one option. Anything else is wrong and counted in ``unparsed``; nothing is
 guessed at random. Accepting the option's text is *ours* (``choice``); ``choice_llava`` leaves it out.
 """
 
@@ -40,27 +40,27 @@ def read_letter(text: str, options: Sequence[str] = (), *, by_text: bool = True)
     return ""
 
 
-_COLUMNS = ("correct", "off_format", "n")
+_COLUMNS = ("correct", "unparsed", "n")
 
 
-def _make(name: str, *, by_text: bool) -> Scorer:
+def _make(name: str, version: str, *, by_text: bool) -> Scorer:
     def score(answers: Sequence[Answer]) -> Scored:
         parsed, rows = [], []
         for answer in answers:
             said = read_letter(answer.prediction, answer.options, by_text=by_text)
-            gold = read_letter(answer.golds[0], answer.options)
+            gold = read_letter(answer.gold, answer.options)
             parsed.append(said)
             rows.append((float(said != "" and said == gold), float(said == ""), 1.0))
         return Scored(parsed, table(rows, _COLUMNS))
 
     metrics = {
         "accuracy": ratio(_COLUMNS, "correct", "n"),
-        "off_format": ratio(_COLUMNS, "off_format", "n", higher=False),
+        "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
     }
     return Scorer(
-        name=name, version=f"{name}/1", columns=_COLUMNS, score=score, metrics=metrics, primary="accuracy"
+        name=name, version=version, columns=_COLUMNS, score=score, metrics=metrics, primary="accuracy"
     )
 
 
-CHOICE = _make("choice", by_text=True)
-CHOICE_LLAVA = _make("choice_llava", by_text=False)
+CHOICE = _make("choice", "choice-clean-1", by_text=True)
+CHOICE_LLAVA = _make("choice_llava", "choice_llava-clean-1", by_text=False)

@@ -1,7 +1,7 @@
 """Boxes: intersection over union, right where it is at least 0.5 (RefCOCO's rule).
 
 The first "[x1, y1, x2, y2]" (or "(...)") in the answer counts, integers or decimals, in whatever unit the
-gold uses. A missing, reversed or empty box is IoU 0 and counted in ``off_format``.
+gold uses. A missing, reversed or empty box is IoU 0 and counted in ``unparsed``.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def _area(box: Box) -> float:
     return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
 
 
-_COLUMNS = ("hit", "iou", "off_format", "n")
+_COLUMNS = ("hit", "iou", "unparsed", "n")
 
 
 def _score(answers: Sequence[Answer]) -> Scored:
     parsed, rows = [], []
     for answer in answers:
-        said, gold = read_box(answer.prediction), read_box(answer.golds[0])
+        said, gold = read_box(answer.prediction), read_box(answer.gold)
         overlap = iou(said, gold) if said and gold else 0.0
         parsed.append("" if said is None else "[" + ", ".join(f"{v:g}" for v in said) + "]")
         rows.append((float(overlap >= 0.5), overlap, float(said is None), 1.0))
@@ -54,13 +54,13 @@ def _score(answers: Sequence[Answer]) -> Scored:
 
 GROUNDING = Scorer(
     name="grounding",
-    version="iou@0.5/1",
+    version="grounding-clean-1",
     columns=_COLUMNS,
     score=_score,
     metrics={
         "accuracy@0.5": ratio(_COLUMNS, "hit", "n"),
         "mean_iou": ratio(_COLUMNS, "iou", "n"),
-        "off_format": ratio(_COLUMNS, "off_format", "n", higher=False),
+        "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
     },
     primary="accuracy@0.5",
 )

@@ -169,6 +169,8 @@ def _spaces(text: str) -> str:
 
 def agreement(prediction: str, golds: Sequence[str]) -> float:
     """Mean over annotators i of min(1, matches among the others / 3); for a single gold, plain equality."""
+    if not golds:
+        return 0.0
     if len(golds) == 1:
         return float(prediction == golds[0])
     matches = sum(g == prediction for g in golds)
@@ -184,17 +186,24 @@ def accuracy_strict_official(prediction: str, golds: Sequence[str]) -> float:
     return agreement(normalise(prediction), [normalise(g) for g in cleaned])
 
 
-_COLUMNS = ("accuracy", "n")
+_COLUMNS = ("accuracy", "unparsed", "n")
 
 
 def _make(
     name: str, version: str, judge: Callable[[str, tuple[str, ...]], float], read: Callable[[str], str]
 ) -> Scorer:
     def score(answers: Sequence[Answer]) -> Scored:
-        rows = [(judge(a.prediction, a.golds), 1.0) for a in answers]
-        return Scored([read(a.prediction) for a in answers], table(rows, _COLUMNS))
+        parsed = [read(a.prediction) for a in answers]
+        rows = [
+            (judge(a.prediction, a.golds), float(not said), 1.0)
+            for a, said in zip(answers, parsed, strict=True)
+        ]
+        return Scored(parsed, table(rows, _COLUMNS))
 
-    metrics = {"accuracy": ratio(_COLUMNS, "accuracy", "n")}
+    metrics = {
+        "accuracy": ratio(_COLUMNS, "accuracy", "n"),
+        "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
+    }
     return Scorer(
         name=name, version=version, columns=_COLUMNS, score=score, metrics=metrics, primary="accuracy"
     )
@@ -208,8 +217,8 @@ def _any(read: Callable[[str], str]) -> Callable[[str, tuple[str, ...]], float]:
     return lambda prediction, golds: float(read(prediction) in {read(g) for g in golds})
 
 
-VQA = _make("vqa", "vqa-v2/normalise-always/1", _soft(normalise), normalise)
-VQA_M4C = _make("vqa_m4c", "vqa-v2/m4c/1", _soft(normalise_m4c), normalise_m4c)
-VQA_STRICT = _make("vqa_strict", "vqa-v2/strict-official/1", accuracy_strict_official, _spaces)
+VQA = _make("vqa", "vqa-lmms-1", _soft(normalise), normalise)
+VQA_M4C = _make("vqa_m4c", "vqa_m4c-lmms-1", _soft(normalise_m4c), normalise_m4c)
+VQA_STRICT = _make("vqa_strict", "vqa-official-1", accuracy_strict_official, _spaces)
 # Exact match of normalised texts, any gold counts: for data sets with exact answers (the starter, GQA-like).
-EXACT = _make("exact", "exact/vqa-normalised/1", _any(normalise), normalise)
+EXACT = _make("exact", "exact-clean-1", _any(normalise), normalise)

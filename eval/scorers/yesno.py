@@ -1,10 +1,9 @@
-"""Yes/no questions: POPE's rule and MME's.
+"""Yes/no questions by POPE's rule.
 
 POPE (evaluate.py of the authors): the text before the first period, commas dropped, split at spaces: a word
 ``No``, ``no`` or ``not`` makes it no, everything else is yes. So "NO", "isn't" and silence count as yes; the
-share of answers that name neither is reported as ``off_format`` so that a reader can see when this flatters a
+share of answers that name neither is reported as ``unparsed`` so that a reader can see when this flatters a
 model.
-MME: the first four characters of the lower-cased answer, yes looked for first ("know" is a no).
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from eval.scorers.base import Answer, Metric, Scored, Scorer, ratio, table
+from eval.scorers.base import Answer, Scored, Scorer, ratio, table
 
 _PLAIN = re.compile(r"\b(?:yes|no|not)\b", re.IGNORECASE)
 
@@ -23,20 +22,14 @@ def read_pope(text: str) -> str:
     return "no" if any(w in ("No", "no", "not") for w in words) else "yes"
 
 
-def read_mme(text: str) -> str:
-    """``yes``, ``no`` or ``other`` by MME's rule."""
-    start = text.lower()[:4]
-    return "yes" if "yes" in start else "no" if "no" in start else "other"
-
-
-_POPE = ("tp", "fp", "tn", "fn", "off_format", "n")
+_POPE = ("tp", "fp", "tn", "fn", "unparsed", "n")
 
 
 def _score_pope(answers: Sequence[Answer]) -> Scored:
     parsed = [read_pope(a.prediction) for a in answers]
     rows = []
     for answer, said in zip(answers, parsed, strict=True):
-        yes, true = said == "yes", read_pope(answer.golds[0]) == "yes"
+        yes, true = said == "yes", read_pope(answer.gold) == "yes"
         off = not _PLAIN.search(answer.prediction)
         rows.append(
             (
@@ -53,7 +46,7 @@ def _score_pope(answers: Sequence[Answer]) -> Scored:
 
 POPE = Scorer(
     name="pope",
-    version="pope/official/1",
+    version="pope-official-1",
     columns=_POPE,
     score=_score_pope,
     metrics={
@@ -62,42 +55,7 @@ POPE = Scorer(
         "recall": ratio(_POPE, "tp", {"tp": 1, "fn": 1}),
         "f1": ratio(_POPE, {"tp": 2}, {"tp": 2, "fp": 1, "fn": 1}),
         "yes_ratio": ratio(_POPE, {"tp": 1, "fp": 1}, "n"),
-        "off_format": ratio(_POPE, "off_format", "n", higher=False),
+        "unparsed": ratio(_POPE, "unparsed", "n", higher=False),
     },
     primary="accuracy",
-)
-
-_MME = ("correct", "both", "other", "n", "images")
-
-
-def _score_mme(answers: Sequence[Answer]) -> Scored:
-    """acc+ belongs to an image (``group``): booked on the image's first question, so sums stay right."""
-    parsed = [read_mme(a.prediction) for a in answers]
-    correct = [p == read_mme(a.golds[0]) for a, p in zip(answers, parsed, strict=True)]
-    members: dict[str, list[bool]] = {}
-    for answer, right in zip(answers, correct, strict=True):
-        members.setdefault(answer.group, []).append(right)
-    rows, seen = [], set()
-    for answer, right, said in zip(answers, correct, parsed, strict=True):
-        first = answer.group not in seen
-        seen.add(answer.group)
-        both = float(all(members[answer.group])) if first else 0.0
-        rows.append((float(right), both, float(said == "other"), 1.0, float(first)))
-    return Scored(parsed, table(rows, _MME))
-
-
-_ACCURACY, _BOTH = ratio(_MME, "correct", "n"), ratio(_MME, "both", "images")
-
-MME = Scorer(
-    name="mme",
-    version="mme/official/1",
-    columns=_MME,
-    score=_score_mme,
-    metrics={
-        "score": Metric(value=lambda stats: _ACCURACY.value(stats) + _BOTH.value(stats)),
-        "accuracy": _ACCURACY,
-        "accuracy_plus": _BOTH,
-        "off_format": ratio(_MME, "other", "n", higher=False),
-    },
-    primary="score",
 )

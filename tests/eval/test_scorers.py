@@ -14,8 +14,9 @@ from eval.scorers.chair import object_names, synonym_mentions
 from eval.scorers.chart import clean, relaxed
 from eval.scorers.choice import read_letter
 from eval.scorers.grounding import iou, read_box
+from eval.scorers.mme import read_mme
 from eval.scorers.vqa import accuracy_strict_official, agreement, normalise, normalise_m4c
-from eval.scorers.yesno import read_mme, read_pope
+from eval.scorers.yesno import read_pope
 
 
 def value(scorer: str, metric: str, *answers: Answer) -> float:
@@ -93,7 +94,7 @@ def test_pope_counts_predictions_not_truth_in_the_yes_ratio() -> None:
     assert value("pope", "precision", *answers) == pytest.approx(1 / 3)
     assert value("pope", "recall", *answers) == 0.5
     assert value("pope", "f1", *answers) == pytest.approx(0.4)
-    assert value("pope", "off_format", says("maybe", "yes"), says("Yes", "yes")) == 0.5
+    assert value("pope", "unparsed", says("maybe", "yes"), says("Yes", "yes")) == 0.5
 
 
 def test_mme_plus_needs_both_questions_of_an_image() -> None:
