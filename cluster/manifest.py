@@ -22,7 +22,7 @@ from cluster.errors import UserError
 
 SCHEMA_VERSION = "1"
 M = TypeVar("M", bound=Config)
-Kind = Literal["corpus", "instructions", "eval"]
+Kind = Literal["corpus", "instructions", "gold", "eval"]
 
 
 class Parent(Config):

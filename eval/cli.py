@@ -16,14 +16,24 @@ EXAMPLES = """examples:
   l2t eval page --evals runs/demo/evals/l2t-1f2e3d4c-8a9b0c --trains l2t=runs/demo/checkpoints/l2t \\
       --instructions runs/demo/instructions/round0 --out runs/demo/page.html
   l2t eval verifier runs/demo/instructions/round-0   the verifier's verdicts against exact truth (starter world)
-  l2t eval tasks                            the task table
+  l2t eval import pope downloads/POPE --output runs/benchmarks      Parquet with embedded pictures
+  l2t eval import textvqa TextVQA_0.5.1_val.json --images textvqa --output runs/benchmarks
+  l2t eval run l2t models.l2t=... benchmarks=runs/benchmarks output=runs/evals
+  l2t eval tasks                            the task table; `tasks NAME` says all about one
 """
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one subcommand; returns the exit code."""
     args = _parser().parse_args(list(argv))
-    commands = {"run": _run, "compare": _compare, "page": _page, "verifier": _verifier, "tasks": _tasks}
+    commands = {
+        "run": _run,
+        "compare": _compare,
+        "page": _page,
+        "verifier": _verifier,
+        "import": _import,
+        "tasks": _tasks,
+    }
     return commands[args.command](args)
 
 
@@ -66,7 +76,25 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("--out", required=True, help="where to write the page (URI ending in .html)")
     verifier = command("verifier", "a data set's verdicts against exact truth, where there is one")
     verifier.add_argument("instructions", help="URI of an instruction data set of the starter world")
-    command("tasks", "print the task table")
+    tasks = command("tasks", "print the task table")
+    tasks.add_argument("names", nargs="*", help="all there is to know about these tasks")
+    imports = command("import", "turn a benchmark's files into a gold set with its pictures")
+    imports.add_argument("task", help="benchmark, or a task of it (`l2t eval tasks` lists them)")
+    imports.add_argument("sources", nargs="+", help="folder(s) or files, local or s3://")
+    imports.add_argument(
+        "--output", required=True, help="root URI: <output>/corpora/NAME and <output>/gold/NAME"
+    )
+    imports.add_argument(
+        "--images",
+        metavar="ROOT",
+        help="folder that the pictures' paths start from; nothing outside it is read",
+    )
+    imports.add_argument("--split", help="instead of the benchmark's usual one (`l2t eval tasks`)")
+    imports.add_argument(
+        "--limit", type=int, help="rows of a lite subset, by part; those that `limit=` of a run would take"
+    )
+    imports.add_argument("--shard-images", type=int, default=512, help="pictures in a shard (default 512)")
+    imports.add_argument("--dry-run", action="store_true", help="read the rows, write nothing")
     return parser
 
 
@@ -135,14 +163,46 @@ def _verifier(args: argparse.Namespace) -> int:
     return 0
 
 
-def _tasks(args: argparse.Namespace) -> int:
+def _import(args: argparse.Namespace) -> int:
+    from cluster.errors import UserError
+    from eval.benchmarks.importing import ImportJob, run_import
     from eval.tasks import TASKS
 
-    print(f"{'task':<14}{'rows of kind':<36}{'format':<8}{'scorer':<14}{'chance':<8}what")
-    for task in TASKS.values():
-        chance = "-" if task.chance is None else f"{task.chance:g}"
-        kinds, forms = ", ".join(task.kinds) or "any", ", ".join(task.formats) or "any"
-        print(f"{task.name:<14}{kinds:<36}{forms:<8}{task.scorer:<14}{chance:<8}{task.title}")
+    for option in ("limit", "shard_images"):
+        if (value := getattr(args, option)) is not None and value < 1:
+            raise UserError(f"--{option.replace('_', '-')} {value}: at least 1")
+    task = TASKS.get(args.task)
+    if task is not None and not task.benchmark:
+        raise UserError(f"{args.task} is a task of the starter world; `l2t demo` makes its data")
+    job = ImportJob(
+        benchmark=task.benchmark if task else args.task,
+        sources=tuple(map(_absolute, args.sources)),
+        output=_absolute(args.output),
+        images=None if args.images is None else _absolute(args.images),
+        split=args.split,
+        limit=args.limit,
+        shard_images=args.shard_images,
+    )
+    made = run_import(job, dry_run=args.dry_run)
+    print(f"{made.rows} rows, {made.pictures} pictures, {made.shards} shards")
+    for uri, counts in ((job.corpus, made.corpus_counts), (job.gold, made.gold_counts)):
+        print(uri + ("  (dry run, not written)" if args.dry_run else ""))
+        for state, number in sorted(counts.items(), key=lambda item: -item[1]):
+            print(f"  {number:>9}  {state}")
+    return 0
+
+
+def _absolute(uri: str) -> str:
+    """A path that means the same in another working folder."""
+    import os
+
+    return uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    from eval.benchmarks.listing import about, table
+
+    print("\n\n".join(about(name) for name in args.names) if args.names else table())
     return 0
 
 

@@ -7,16 +7,36 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from cluster.config import Config
+from cluster.storage import join
 from datagen.engine import EngineConfig
 
 PRESETS = Path(__file__).parent / "presets"
 
 
 class GoldSet(Config):
-    """A published instruction set with the corpus its images are in."""
+    """What tasks draw from: an instruction set with the corpus of its images, imported benchmarks, or both."""
 
-    corpus: str
-    instructions: str
+    corpus: str = ""
+    instructions: str = ""
+    benchmarks: str = Field(default="", description="root URI that `l2t eval import --output` was given")
+    names: tuple[str, ...] = Field(default=(), description="the benchmarks under it that are used")
+
+    def pair(self, benchmark: str = "") -> tuple[str, str]:
+        """URIs of the pictures and the rows of a benchmark; of the instruction set where it is ""."""
+        if not benchmark:
+            return self.corpus, self.instructions
+        return join(self.benchmarks, "corpora", benchmark), join(self.benchmarks, "gold", benchmark)
+
+    @property
+    def parents(self) -> list[str]:
+        """URIs of all data sets that are read."""
+        sets = [*([""] if self.instructions else []), *self.names]
+        return [uri for name in sets for uri in self.pair(name)]
+
+    @property
+    def rows(self) -> list[str]:
+        """URIs of all sets of rows."""
+        return self.parents[1::2]
 
 
 class LikelihoodConfig(Config):
@@ -45,8 +65,12 @@ class EvalConfig(Config):
     baseline: str | None = Field(
         default=None, description="model that differences refer to; the first by default"
     )
-    corpus: str = Field(description="URI of the test images")
-    instructions: str = Field(description="URI of the gold instructions of these images")
+    corpus: str = Field(default="", description="URI of the test images of the starter's tasks")
+    instructions: str = Field(default="", description="URI of the gold instructions of these images")
+    benchmarks: str = Field(
+        default="",
+        description="root that benchmarks were imported to; those of a suite that are not there are left out",
+    )
     tasks: tuple[str, ...] = Field(default=(), description="names of the task table; empty takes the suite")
     suite: str = "starter"
     limit: int | None = Field(
@@ -73,6 +97,14 @@ class EvalConfig(Config):
         for task in self.tasks:
             if task not in TASKS:
                 raise ValueError(f"task {task!r} is unknown; there are {', '.join(TASKS)}")
+        if any(TASKS[task].benchmark for task in self.task_names) and not self.benchmarks:
+            raise ValueError("benchmarks= is missing: the root that `l2t eval import --output` was given")
+        if any(not TASKS[task].benchmark for task in self.task_names) and not (
+            self.corpus and self.instructions
+        ):
+            raise ValueError(
+                "corpus= and instructions= are missing: the starter world's test images and questions"
+            )
         if self.baseline is not None and self.baseline not in self.models:
             raise ValueError(f"baseline {self.baseline!r} is not one of the models {', '.join(self.models)}")
         return self

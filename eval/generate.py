@@ -129,7 +129,7 @@ async def _answer(
     engine: Engine, job: Job, item: Pictured, known: Mapping[str, dict[str, Any]]
 ) -> dict[str, Any]:
     sample, task = item.sample, TASKS[item.sample.task]
-    prompt = engine.render_chat([Turn(role="user", text=sample.question)], has_image=True)
+    prompt = engine.render_chat([Turn(role="user", text=sample.question)], has_image=bool(sample.image_ids))
     key = sample_key(job.revision + job.text, prompt, item.image_sha, task.sampling)
     row: dict[str, Any] = {
         "sample_id": sample.id,

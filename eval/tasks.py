@@ -1,63 +1,27 @@
-"""The task table: what is asked, how it is sampled, which rule scores it. Tasks are data.
+"""The task table: what is asked, how it is sampled, which rule scores it.
 
-A task draws its samples from an instruction data set: all rows of its kinds and formats whose first exchange
-    has an image. "Lite" subsets take the rows with the smallest hash of their id, so a subset never depends
-    on order, and a larger limit contains the smaller.
+A task draws its samples from an instruction set (the starter's families: all rows of its kinds and formats about one
+image) or from an imported benchmark (`eval.benchmarks`). "Lite" subsets take the rows with the smallest hash of their
+id, so a subset never depends on order, and a larger limit contains the smaller.
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
-from datagen.records import Format, Record, Sampling
-from eval.scorers import SCORERS, Scorer
+from datagen.records import Record, Sampling
+from eval.benchmarks.gold import GoldRow
+from eval.benchmarks.subset import lite_order
+from eval.benchmarks.table import PUBLIC
+from eval.benchmarks.table import SUITES as PUBLIC_SUITES
+from eval.benchmarks.task import Task
 from eval.scorers.choice import letter
 
-References = Literal["answer", "captions"]
-_WORDS = Sampling(max_tokens=24)
+__all__ = ["STARTER", "SUITES", "TASKS", "Sample", "Task", "gold_row", "lite_order", "sample_of"]
+
 _LONG = Sampling(max_tokens=96)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One benchmark.
-
-    Attributes:
-        kinds, formats: the instruction rows it draws; an empty tuple means any.
-        scorer: name of the rule in ``eval.scorers``.
-        references: the row's own answer, or all captions of its image.
-        prompt: what the model reads; ``{question}`` is the row's first user turn.
-        sampling: greedy unless a protocol says otherwise.
-        chance: the primary metric of an uninformed guesser, None where there is no such number.
-    """
-
-    name: str
-    kinds: tuple[str, ...]
-    scorer: str
-    formats: tuple[Format, ...] = ()
-    references: References = "answer"
-    prompt: str = "{question}"
-    sampling: Sampling = _WORDS
-    chance: float | None = None
-    title: str = ""
-
-    @property
-    def rule(self) -> Scorer:
-        """The scorer."""
-        return SCORERS[self.scorer]
-
-    @property
-    def version(self) -> str:
-        """Rule version that is stored with every sample."""
-        return self.rule.version
-
-    def draws(self, kind: str, form: str, has_image: bool) -> bool:
-        """Whether an instruction row belongs to this task."""
-        fits = (not self.kinds or kind in self.kinds) and (not self.formats or form in self.formats)
-        return fits and has_image
-
 
 # The starter's families, each standing for a kind of public benchmark (title).
 STARTER: tuple[Task, ...] = (
@@ -121,41 +85,74 @@ STARTER: tuple[Task, ...] = (
     ),
 )
 
-TASKS: dict[str, Task] = {task.name: task for task in STARTER}
-SUITES: dict[str, tuple[str, ...]] = {"starter": tuple(t.name for t in STARTER)}
+TASKS: dict[str, Task] = {task.name: task for task in (*STARTER, *PUBLIC)}
+SUITES: dict[str, tuple[str, ...]] = {"starter": tuple(t.name for t in STARTER), **PUBLIC_SUITES}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One question to one model about one image; all that scoring needs travels with it."""
+    """One question to one model about any number of images; all that scoring needs travels with it.
+
+    ``box`` (x1, y1, x2, y2 in pixels) is drawn into the picture. ``group`` is "" where nothing is judged together.
+    """
 
     id: str
     task: str
-    image_id: str
+    image_ids: tuple[str, ...]
     question: str
     golds: tuple[str, ...]
     options: tuple[str, ...] = ()
     objects: tuple[str, ...] = ()
+    category: str = ""
+    group: str = ""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    box: tuple[float, ...] | None = None
+
+    @property
+    def image_id(self) -> str:
+        """What samples cluster by: the (first) image; without one the group, or the sample alone."""
+        return self.image_ids[0] if self.image_ids else self.group or self.id
 
 
-def sample_of(task: Task, record: Record, *, captions: tuple[str, ...], objects: tuple[str, ...]) -> Sample:
-    """The sample a task makes of a gold record and its image's annotations."""
+def sample_of(task: Task, row: GoldRow, size: tuple[int, int] | None = None) -> Sample:
+    """The sample that a task makes of a gold row; ``size`` is (width, height) of its picture in pixels."""
+    box = row.meta.get("box")
+    golds = row.golds
+    if task.references == "box" and box and size:
+        golds = (_shares(box, size),)
+    return Sample(
+        id=f"{task.name}:{row.id}",
+        task=task.name,
+        image_ids=row.image_ids,
+        question=task.ask_about(row),
+        golds=golds,
+        options=row.options,
+        objects=row.objects,
+        category=row.category,
+        group=row.group,
+        meta=row.meta,
+        box=tuple(box) if task.boxed and box else None,
+    )
+
+
+def _shares(box: tuple[float, ...], size: tuple[int, int]) -> str:
+    """A box in pixels as shares of the picture's sides, as the models of the papers write it."""
+    return str([round(min(1.0, max(0.0, edge / side)), 4) for edge, side in zip(box, size * 2, strict=True)])
+
+
+def gold_row(task: Task, record: Record, *, captions: tuple[str, ...], objects: tuple[str, ...]) -> GoldRow:
+    """A row of an instruction set, and what its image's annotations say, as a gold row."""
     golds: tuple[str, ...] = (record.answer,)
     if record.format == "choice" and record.answer_index is not None:
         golds = (letter(record.answer_index),)
     if task.references == "captions" and captions:
         golds = captions
-    return Sample(
-        id=f"{task.name}:{record.id}",
-        task=task.name,
-        image_id=record.image_ids[0],
-        question=task.prompt.format(question=record.question),
+    return GoldRow(
+        id=record.id,
+        question=record.question,
+        image_ids=record.image_ids,
         golds=golds,
         options=record.options,
+        answer_index=record.answer_index,
         objects=objects,
     )
-
-
-def lite_order(record_id: str) -> str:
-    """Sort key of the seeded subset rule."""
-    return hashlib.sha256(f"lite-1:{record_id}".encode()).hexdigest()

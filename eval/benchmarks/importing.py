@@ -1,0 +1,344 @@
+"""An import from beginning to end: a benchmark's files become a corpus, each picture once, and a gold set with the
+same shards.
+
+The source is read twice. The first pass keeps texts and the names of pictures (of embedded ones the hash of their
+bytes) and decides the shards; the second takes every picture once and commits a shard as soon as it is complete. A
+stopped import continues with the shards that are missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cluster.config import hash_of
+from cluster.datasets import (
+    commit_shard,
+    dataset_exists,
+    freeze,
+    pending_shards,
+    plan_dataset,
+    read_manifest,
+    read_shard,
+)
+from cluster.errors import UserError
+from cluster.progress import Progress
+from cluster.storage import join
+from datagen import corpus
+from datagen.corpus import MAX_PIXELS, CorpusRow
+from datagen.importers import rejects as corpus_rejects
+from datagen.importers.pictures import Picture, corpus_row
+from datagen.importers.rejects import BadRow, CorpusReject, printable
+from datagen.importers.roots import Root, clean_name
+from eval.benchmarks import gold
+from eval.benchmarks.benchmark import Benchmark
+from eval.benchmarks.cells import Draft, ImageRef, Named
+from eval.benchmarks.gold import GoldReject, GoldRow
+from eval.benchmarks.registry import benchmark_of
+from eval.benchmarks.sources import Sources, find_sources
+from eval.benchmarks.subset import smallest
+
+VERSION = "1"
+LOOKED_FOR = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportJob:
+    """One run of ``l2t eval import``; ``limit`` keeps the rows that a run with the same limit would draw."""
+
+    benchmark: str
+    sources: tuple[str, ...]
+    output: str
+    images: str | None = None
+    split: str | None = None
+    limit: int | None = None
+    shard_images: int = 512
+    max_pixels: int = MAX_PIXELS
+
+    @property
+    def corpus(self) -> str:
+        """URI of the pictures."""
+        return join(self.output, "corpora", self.benchmark)
+
+    @property
+    def gold(self) -> str:
+        """URI of the gold rows."""
+        return join(self.output, "gold", self.benchmark)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """Rows by terminal state of both data sets; ``rows`` and ``pictures`` are what the source held."""
+
+    rows: int
+    pictures: int
+    shards: int
+    corpus_counts: dict[str, int] = field(default_factory=dict)
+    gold_counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Shard:
+    """What one shard of both data sets will hold."""
+
+    images: list[str] = field(default_factory=list)
+    rows: list[GoldRow] = field(default_factory=list)
+    rejects: list[GoldReject] = field(default_factory=list)
+
+
+def run_import(job: ImportJob, *, dry_run: bool = False) -> Imported:
+    """Import, or finish importing; a dry run reads the rows and writes nothing.
+
+    Raises:
+        UserError: the source cannot be used, or another import is at this place.
+    """
+    benchmark = benchmark_of(job.benchmark)
+    split = benchmark.split if job.split is None else job.split
+    sources = find_sources(job.sources, job.images, split, benchmark.also)
+    with Progress(None, unit="rows", label=f"scan {job.benchmark}") as progress:
+        rows, rejects, used = _scan(benchmark, sources, progress)
+    if not rows:
+        raise UserError(_nothing(job, rejects))
+    _check_root(sources, used)
+    shards = _place(_limited(rows, job.limit), rejects, job.shard_images)
+    if not dry_run:
+        identity = _identity(job, sources)
+        _corpus(job, benchmark, sources, shards, identity)
+        _gold(job, shards, identity)
+    return Imported(
+        rows=sum(len(s.rows) + len(s.rejects) for s in shards),
+        pictures=sum(len(s.images) for s in shards),
+        shards=len(shards),
+        corpus_counts={} if dry_run else read_manifest(job.corpus).totals.counts,
+        gold_counts={} if dry_run else read_manifest(job.gold).totals.counts,
+    )
+
+
+def image_id(ref: ImageRef) -> str:
+    """What a picture is called: its path below the root, or the start of its content's hash.
+
+    Raises:
+        BadRow: a path that leaves the root, or a URL.
+    """
+    if isinstance(ref, bytes):
+        return hashlib.sha256(ref).hexdigest()[:20]
+    return clean_name(ref.names[0])
+
+
+def _scan(
+    benchmark: Benchmark, sources: Sources, progress: Progress
+) -> tuple[list[GoldRow], list[GoldReject], list[Named]]:
+    """All rows with the names of their pictures, all rejects, and the first pictures that rows name by path."""
+    rows: list[GoldRow] = []
+    rejects: list[GoldReject] = []
+    named: list[Named] = []
+    for item, where in benchmark.items(sources):
+        progress.advance(1)
+        if isinstance(item, GoldReject):
+            rejects.append(item)
+            continue
+        try:
+            rows.append(_gold_row(item, where))
+        except BadRow as error:
+            rejects.append(GoldReject(id=item.id, reason=error.reason, detail=str(error), where=where))
+            continue
+        if len(named) < LOOKED_FOR:
+            named += [ref for ref in item.images if isinstance(ref, Named)]
+    return rows, rejects, named
+
+
+def _gold_row(draft: Draft, where: str) -> GoldRow:
+    values = {k: v for k, v in vars(draft).items() if k != "images"}
+    return GoldRow(**values, image_ids=tuple(image_id(ref) for ref in draft.images), where=where)
+
+
+def _nothing(job: ImportJob, rejects: list[GoldReject]) -> str:
+    """Why not one row could be used."""
+    place = f"{', '.join(job.sources)} as {job.benchmark}"
+    if not rejects:
+        return f"{place}: no rows. Check the path and the name of the benchmark."
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r.reason for r in rejects).most_common(4))
+    first = rejects[0]
+    return f"{place}: none of {len(rejects)} rows can be used ({reasons}); the first, {first.where}: {first.detail}"
+
+
+def _check_root(sources: Sources, named: list[Named]) -> None:
+    """One of the first pictures must be there, else the root is the wrong one. Raises UserError."""
+    if not named:
+        return
+    if sources.root is None:
+        raise UserError(
+            f"rows name pictures ({named[0].names[0]!r} …); give the folder they are under: --images ROOT"
+        )
+    if not any(_name_there(sources.root, ref) for ref in named):
+        raise UserError(
+            f"none of {len(named)} pictures looked for is under {sources.images}, as {named[0].names[0]!r}. "
+            "--images is the folder that these paths start from."
+        )
+
+
+def _name_there(root: Root, ref: Named) -> str | None:
+    """The first of a picture's names that is a file below the root; names that lead out of it are passed over."""
+    for name in ref.names:
+        try:
+            clean = clean_name(name)
+        except BadRow:
+            continue
+        if root.exists(clean):
+            return clean
+    return None
+
+
+def _limited(rows: list[GoldRow], limit: int | None) -> list[GoldRow]:
+    """The rows of the lite subset, in their old order; a limit is per part, since each part is a task."""
+    if limit is None:
+        return rows
+    parts: dict[str, list[GoldRow]] = {}
+    for row in rows:
+        parts.setdefault(row.part, []).append(row)
+    keep = {id(row) for part in parts.values() for row in smallest(part, limit)}
+    return [row for row in rows if id(row) in keep]
+
+
+def _place(rows: Sequence[GoldRow], rejects: list[GoldReject], size: int) -> list[Shard]:
+    """Rows into shards of about ``size`` pictures, each with all rows about its pictures; a row without one weighs as
+    much as a picture."""
+    shards = [Shard()]
+    weight = 0
+    home: dict[str, int] = {}
+    for row in rows:
+        there = {home[name] for name in row.image_ids if name in home}
+        if len(there) > 1:
+            detail = "its pictures are those of rows in different shards; import with a larger --shard-images"
+            rejects.append(GoldReject(id=row.id, reason="image_group", detail=detail, where=row.where))
+            continue
+        fresh = [name for name in dict.fromkeys(row.image_ids) if name not in home]
+        if not there:
+            if weight >= size:
+                shards.append(Shard())
+                weight = 0
+            weight += max(1, len(fresh))
+        at = there.pop() if there else len(shards) - 1
+        home |= dict.fromkeys(fresh, at)
+        shards[at].images += fresh
+        shards[at].rows.append(row)
+    shards[-1].rejects += rejects
+    return shards
+
+
+def _identity(job: ImportJob, sources: Sources) -> dict[str, object]:
+    """What makes an import the same import."""
+    settings = {k: v for k, v in vars(job).items() if k not in ("output", "sources", "split")}
+    files = [(f.name, f.size) for f in sources.files]
+    return {**settings, "split": sources.split, "version": VERSION, "files_hash": hash_of(files)}
+
+
+def _corpus(
+    job: ImportJob, benchmark: Benchmark, sources: Sources, shards: list[Shard], identity: dict[str, object]
+) -> None:
+    """Commit the pictures, shard by shard as they are complete."""
+    plan_dataset(job.corpus, kind="corpus", name=job.benchmark, shards=len(shards), config=identity)
+    pending = set(pending_shards(job.corpus))
+    home = {name: k for k, shard in enumerate(shards) if k in pending for name in shard.images}
+    found: dict[int, dict[str, CorpusRow | CorpusReject]] = {k: {} for k in sorted(pending)}
+    with Progress(len(home), unit="pictures", label=f"corpus {job.benchmark}") as progress:
+        for name, ref, where in _wanted(benchmark, sources, set(home)):
+            k = home[name]
+            found[k][name] = _picture(name, ref, where, sources, job)
+            progress.advance(1)
+            if len(found[k]) == len(shards[k].images):
+                _commit_pictures(job.corpus, k, found.pop(k))
+    for k, pictures in found.items():  # shards of texts alone
+        _commit_pictures(job.corpus, k, pictures)
+    freeze(job.corpus)
+
+
+def _wanted(benchmark: Benchmark, sources: Sources, wanted: set[str]) -> Iterator[tuple[str, ImageRef, str]]:
+    """Every wanted picture once, in the order of the source."""
+    if not wanted:
+        return
+    for item, where in benchmark.items(sources):
+        if isinstance(item, GoldReject):
+            continue
+        for ref in item.images:
+            try:
+                name = image_id(ref)
+            except BadRow:
+                continue
+            if name in wanted:
+                wanted.remove(name)
+                yield name, ref, where
+
+
+def _picture(
+    name: str, ref: ImageRef, where: str, sources: Sources, job: ImportJob
+) -> CorpusRow | CorpusReject:
+    try:
+        data = ref if isinstance(ref, bytes) else _read(ref, sources)
+        picture = Picture(image_id=name, where=where, read=data.__bytes__)
+        return corpus_row(picture, data, f"{job.benchmark}:{where}", job.max_pixels)
+    except BadRow as error:
+        return CorpusReject(image_id=name, reason=error.reason, detail=str(error), where=where)
+
+
+def _read(ref: Named, sources: Sources) -> bytes:
+    root = sources.root
+    if root is None:
+        raise BadRow("missing_file", f"{ref.names[0]!r}: there is no root of pictures")
+    return root.read(_name_there(root, ref) or ref.names[0])
+
+
+def _commit_pictures(uri: str, k: int, found: dict[str, CorpusRow | CorpusReject]) -> None:
+    rows = [item for item in found.values() if isinstance(item, CorpusRow)]
+    bad = [item for item in found.values() if isinstance(item, CorpusReject)]
+    counts = {"accepted": len(rows), **Counter(f"rejected:{reject.reason}" for reject in bad)}
+    tables = {"rows": corpus.to_table(rows)}
+    if bad:
+        tables["rejects"] = corpus_rejects.to_table(bad)
+    commit_shard(uri, k, tables, counts=counts, inputs=len(found))
+
+
+def _gold(job: ImportJob, shards: list[Shard], identity: dict[str, object]) -> None:
+    """Commit the gold rows; those whose pictures were rejected are rejects."""
+    plan_dataset(
+        job.gold,
+        kind="gold",
+        name=job.benchmark,
+        shards=len(shards),
+        config=identity,
+        parents=[job.corpus],
+    )
+    for k in pending_shards(job.gold):
+        refused = _refused(job.corpus, k)
+        rows: list[GoldRow] = []
+        bad = list(shards[k].rejects)
+        for row in shards[k].rows:
+            wrong = next((name for name in row.image_ids if name in refused), None)
+            if wrong is None:
+                rows.append(row)
+            else:
+                detail = printable(f"picture {wrong}")
+                bad.append(
+                    GoldReject(id=row.id, reason=f"image:{refused[wrong]}", detail=detail, where=row.where)
+                )
+        counts = {"accepted": len(rows), **Counter(f"rejected:{reject.reason}" for reject in bad)}
+        tables = {"rows": gold.to_table(rows)}
+        if bad:
+            tables["rejects"] = gold.rejects_table(bad)
+        commit_shard(job.gold, k, tables, counts=counts, inputs=len(shards[k].rows) + len(shards[k].rejects))
+    freeze(job.gold)
+
+
+def _refused(uri: str, k: int) -> dict[str, str]:
+    """Why pictures of a published shard were rejected, by id."""
+    if "rejects" not in read_manifest(uri).shards[k].parts:
+        return {}
+    table = read_shard(uri, k, "rejects", columns=["image_id", "reason"])
+    return {row["image_id"]: row["reason"] for row in table.to_pylist()}
+
+
+def is_imported(output: str, benchmark: str) -> bool:
+    """Whether a benchmark lies under a root."""
+    return dataset_exists(join(output, "gold", benchmark))
