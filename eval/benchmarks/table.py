@@ -201,9 +201,6 @@ HALLUCINATION: tuple[Task, ...] = (
 )  # fmt: skip
 
 _TRUTHFUL = "truthful_qa by truthfulqa, or the authors' CSV and mc_task.json"
-    "licence": "Apache-2.0",
-    "source": "truthful_qa by truthfulqa, or the authors' CSV and mc_task.json",
-}
 _ETHICS_PARTS = ("commonsense", "deontology", "justice", "utilitarianism", "virtue")
 TEXT: tuple[Task, ...] = (
     *(
