@@ -49,8 +49,15 @@ def begun(make_config: Any, tmp_path: Path) -> Any:
     return begin
 
 
-@pytest.mark.parametrize("how", [FSDP, DDP], ids=["fsdp", "ddp"])
-@pytest.mark.parametrize("packed", [None, 640], ids=["padded", "packed"])
+@pytest.mark.parametrize(
+    ("how", "packed"),
+    [
+        pytest.param(FSDP, 640, id="fsdp-packed"),
+        pytest.param(DDP, None, id="ddp-padded"),
+        pytest.param(FSDP, None, id="fsdp-padded", marks=pytest.mark.slow),
+        pytest.param(DDP, 640, id="ddp-packed", marks=pytest.mark.slow),
+    ],
+)
 def test_two_workers_equal_one(make_config: Any, tmp_path: Path, how: Any, packed: int | None) -> None:
     alone = make_config(steps=5, log_every=1, microbatch_tokens=packed, output=str(tmp_path / "alone"))
     done = launch(alone)
@@ -90,7 +97,9 @@ def test_sharded_workers_continue_a_run_of_one_and_one_continues_theirs(
     assert_same_model(whole, cfg)
 
 
-@pytest.mark.parametrize("how", [FSDP, DDP], ids=["fsdp", "ddp"])
+@pytest.mark.parametrize(
+    "how", [pytest.param(FSDP, id="fsdp"), pytest.param(DDP, id="ddp", marks=pytest.mark.slow)]
+)
 def test_a_worker_with_text_alone_hangs_nobody(
     make_config: Any, tmp_path: Path, how: Any, world: Any
 ) -> None:

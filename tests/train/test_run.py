@@ -219,7 +219,7 @@ def test_command_line(world: World, tmp_path: Path, capsys: pytest.CaptureFixtur
         "model=null",
         f"output={tmp_path / 'run'}",
     ]
-    settings += ["epochs=null", "steps=2", "precision=fp32"]
+    settings += ["epochs=null", "steps=2", "precision=fp32", "workers=0"]
     assert main(["demo-l2t", *settings, "--dry-run"]) == 0
     assert "42 rows stored, 42 an epoch" in capsys.readouterr().out
     assert main(["demo-l2t", *settings, "templates.min_share=0.2", "--show-mask", "12"]) == 0
