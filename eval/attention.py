@@ -161,7 +161,8 @@ class Watcher:
         self.processor.tokenizer.padding_side = "right"
         self.template = ChatTemplate.load(model, self.processor.image_token)
         AttentionInterface.register(RECORDING, _recording_attention)
-        last: Any = language_model(self.model).layers[-1]
+        language: Any = language_model(self.model)
+        last = language.layers[-1]
         self._row = last.self_attn.last_row = _LastRow()
         # Of this layer alone: all layers share one configuration, and masks are made by what that one says.
         last.self_attn.config = copy.copy(last.self_attn.config)

@@ -25,9 +25,9 @@ def contrast(x: Pixels, level: Sequence[float], rng: np.random.Generator) -> Pix
     """Every channel drawn to its own mean; ``level[0]`` of the distance stays."""
     import cv2
 
-    mean = x.mean(axis=(0, 1))
+    mean: Floats = x.mean(axis=(0, 1))
     table = to_pixels((np.arange(256)[:, None] - mean) * level[0] + mean)
-    out: Pixels = cv2.LUT(x, table[None])
+    out: Pixels = np.asarray(cv2.LUT(x, table[None]), dtype=np.uint8)
     return out
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cluster.datasets import iter_tables, read_manifest
 from cluster.errors import UserError
 from eval.attention import ATTENTION_SCHEMA, AttentionJob, Watcher, rows_of
+from eval.attention_cli import main
 from eval.attention_grid import grid_of
 from eval.config import GoldSet
+from eval.overlay import overlay
 from eval.samples import load, select
 from eval.tasks import TASKS
 
@@ -166,3 +171,65 @@ def test_a_processor_of_another_model_is_named() -> None:
     model, processor = build("llava_next")
     with pytest.raises(UserError, match="does not fit"):
         grid_of(model.config, processor, size=(8, 8), tokens=3, patches=None)
+
+
+def test_the_command_measures_once_continues_and_writes_the_page(
+    gold: GoldSet, make_model: Callable[[int], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [f"a={make_model(0)}", f"b={make_model(1)}"]
+    page = tmp_path / "page.html"
+    command = ["--models", *models, "--corpus", gold.corpus, "--instructions", gold.instructions, "--output",
+               str(tmp_path / "out"), "--tasks", "color", "caption", "--limit", "3", "--page", str(page)]  # fmt: skip
+    assert main(command) == 0
+    uris = capsys.readouterr().out.split()[:2]
+    tables = [[row for table in iter_tables(uri) for row in table.to_pylist()] for uri in uris]
+    assert [r["sample_id"] for r in tables[0]] == [r["sample_id"] for r in tables[1]]
+    assert tables[0][0]["mass_head"] != tables[1][0]["mass_head"]
+    for uri, rows in zip(uris, tables, strict=True):
+        manifest = read_manifest(uri)
+        assert manifest.kind == "eval" and len(manifest.parents) == 2
+        assert manifest.totals.counts == {"accepted": len(rows)} and len(rows) == 6
+        assert all(r["mass"] == pytest.approx(np.mean(r["mass_head"]), rel=1e-5) for r in rows)
+        assert all(len(r["map"]) == r["rows"] * r["columns"] for r in rows)
+    text = page.read_text()
+    assert (
+        "Content-Security-Policy" in text and "<script" not in text and text.count("data:image/jpeg") == 6 * 5
+    )
+    stored = [(Path(uri) / "manifest.json").read_bytes() for uri in uris]
+    page.unlink()
+    assert main(command) == 0 and page.read_text() == text
+    assert [(Path(uri) / "manifest.json").read_bytes() for uri in uris] == stored
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--models", "m"], "write name=model"),
+        (["--models", "m=starter", "--tasks", "colour"], "did you mean"),
+    ],
+)
+def test_mistakes_are_named(
+    gold: GoldSet, options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--corpus", gold.corpus, "--instructions", gold.instructions, "--output", str(tmp_path)]
+    assert main([*options, *data]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_maps_are_drawn_where_their_region_lies() -> None:
+    """One hot cell of two over the right half of a grey picture; beyond the picture nothing is drawn."""
+    picture = Image.new("RGB", (200, 100), (100, 100, 100))
+    cells = np.array([[0.0, 1.0]])
+
+    def drawn(region: tuple[float, ...]) -> np.ndarray:
+        data = base64.b64decode(overlay(picture, cells, region, 1.0).split(",")[1])
+        pixels = np.asarray(Image.open(io.BytesIO(data))).astype(int)
+        out: np.ndarray = np.abs(pixels - pixels[0, 0]).sum(axis=2) > 60
+        return out
+
+    hot = drawn((0, 0, 1, 1))
+    assert hot.shape == (112, 224) and hot[:, 116:].all() and not hot[:, :108].any()
+    padded = drawn((0, -0.5, 1, 1.5))
+    assert padded[:, 116:].all() and not padded[:, :108].any()
+    middle = drawn((0.25, 0, 0.75, 1))
+    assert middle[:, 116:164].all() and not middle[:, :108].any() and not middle[:, 172:].any()

@@ -1,0 +1,265 @@
+"""``l2t eval attention``: attention on the picture before the answer, for any number of checkpoints, and its page."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eval.attention import AttentionJob, Watcher
+    from eval.samples import Chunk
+
+EXAMPLES = """examples:
+  l2t eval attention --models l2t=runs/demo/checkpoints/l2t/model vit=runs/demo/checkpoints/vit/model \\
+      --corpus runs/world/corpora/starter-test --instructions runs/world/instructions/starter-test-questions \\
+      --output runs/demo/attention --page runs/demo/attention.html
+  l2t eval attention --models starter=starter ... --tasks color caption --limit 64
+  l2t eval attention --models llava=llava-hf/llava-1.5-7b-hf ... --dtype bfloat16 --gpu --batch 16
+
+The first model is the one that the others are compared with. A stopped command continues; a finished one only
+writes the page anew.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line, measure what is missing, write the page; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(None if argv is None else list(argv))
+    from cluster.errors import UserError
+
+    try:
+        models = dict(_named(text) for text in args.models)
+        uris = measure(
+            models,
+            corpus=args.corpus,
+            instructions=args.instructions,
+            output=args.output,
+            tasks=args.tasks,
+            limit=args.limit,
+            chunk=args.chunk,
+            batch=args.batch,
+            dtype=args.dtype,
+            use_gpu=args.gpu,
+            workers=args.workers,
+        )
+        if args.page:
+            from eval.attention_page import write_page
+
+            write_page(uris, args.page, samples=args.samples, title=args.title)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(*uris, *([args.page] if args.page else []), sep="\n")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="l2t eval attention",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--models", nargs="+", required=True, metavar="NAME=MODEL", help="checkpoints by name"
+    )
+    parser.add_argument("--corpus", required=True, metavar="URI", help="test pictures")
+    parser.add_argument(
+        "--instructions", required=True, metavar="URI", help="gold instructions of these pictures"
+    )
+    parser.add_argument("--output", required=True, metavar="URI", help="below it one data set per checkpoint")
+    parser.add_argument("--tasks", nargs="+", help="names of the task table (default: the starter suite)")
+    parser.add_argument(
+        "--limit", type=int, default=64, help="samples per task, chosen by a hash of their id"
+    )
+    parser.add_argument("--chunk", type=int, default=96, help="samples that are committed together")
+    parser.add_argument("--batch", type=int, default=8, help="samples of one forward pass")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16", "float16"))
+    parser.add_argument("--gpu", action="store_true", help="one GPU per worker")
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with a model of its own")
+    parser.add_argument(
+        "--page", metavar="URI", help="also write a page with overlays there (ending in .html)"
+    )
+    parser.add_argument("--samples", type=int, default=24, help="samples shown on the page")
+    parser.add_argument("--title", default="Attention on the picture", help="heading of the page")
+    return parser
+
+
+def _named(text: str) -> tuple[str, str]:
+    from cluster.errors import UserError
+
+    name, equals, model = text.partition("=")
+    if not (equals and name and model):
+        raise UserError(f"--models {text}: write name=model, such as l2t=runs/demo/checkpoints/l2t/model")
+    return name, model
+
+
+def measure(
+    models: Mapping[str, str],
+    *,
+    corpus: str,
+    instructions: str,
+    output: str,
+    tasks: Sequence[str] | None = None,
+    limit: int | None = 64,
+    chunk: int = 96,
+    batch: int = 8,
+    dtype: str = "float32",
+    use_gpu: bool = False,
+    workers: int = 1,
+) -> list[str]:
+    """Make the attention data set of every checkpoint that has none yet; URIs in the order of ``models``.
+
+    Raises:
+        UserError: bad input, or an output that holds another run.
+    """
+    from cluster import storage
+    from cluster.config import hash_of
+    from cluster.datasets import freeze, manifest_hash, plan_dataset
+    from cluster.errors import UserError, did_you_mean
+    from cluster.models import local_folder
+    from cluster.revision import text_revision, weights_revision
+    from eval.attention import AttentionJob
+    from eval.config import GoldSet
+    from eval.samples import select
+    from eval.tasks import SUITES, TASKS
+
+    names = tuple(tasks or SUITES["starter"])
+    for name in names:
+        if name not in TASKS:
+            raise UserError(f"task {name!r} is unknown{did_you_mean(name, TASKS)}")
+    gold = GoldSet(corpus=corpus, instructions=instructions)
+    chunks = select(gold, [TASKS[name] for name in names], limit, chunk)
+    jobs = []
+    for name, model in models.items():
+        folder = local_folder(model)
+        revision = weights_revision(folder)
+        settings: dict[str, Any] = {
+            "what": "attention",
+            "revision": revision,
+            "text": text_revision(folder),
+            "tasks": {task: TASKS[task].prompt for task in names},
+            "limit": limit,
+            "chunk": chunk,
+            "corpus": corpus,
+            "gold": [manifest_hash(corpus), manifest_hash(instructions)],
+            "dtype": dtype,
+        }
+        uri = storage.join(output, f"{name}-{revision[:8]}-attention-{hash_of(settings)[:6]}")
+        plan_dataset(
+            uri,
+            kind="eval",
+            name=uri.rsplit("/", 1)[-1],
+            shards=len(chunks),
+            config=settings,
+            parents=[corpus, instructions],
+            models={name: revision},
+        )
+        jobs.append(
+            AttentionJob(
+                uri=uri, name=name, revision=revision, model=folder, gold=gold, batch=batch, dtype=dtype,
+                use_gpu=use_gpu,
+            )
+        )  # fmt: skip
+    _run(jobs, chunks, workers)
+    for job in jobs:
+        freeze(job.uri)
+    return [job.uri for job in jobs]
+
+
+def _run(jobs: Sequence[AttentionJob], chunks: Sequence[Chunk], workers: int) -> None:
+    from cluster.datasets import pending_shards
+    from cluster.errors import UserError
+    from cluster.progress import Progress
+    from cluster.runtime import init_ray
+
+    todo = [(j, k) for j, job in enumerate(jobs) for k in pending_shards(job.uri)]
+    if not todo:
+        return
+    total = len(jobs) * sum(len(chunk.picks) for chunk in chunks)
+    left = sum(len(chunks[k].picks) for _, k in todo)
+    with (
+        init_ray(),
+        Progress(total, unit="samples", label="attention", done=total - left) as progress,
+    ):
+        progress.advance(0, note="loading the model")
+        for done in _stream(jobs, chunks, todo, workers):
+            if done["error"]:
+                raise UserError(done["error"])
+            progress.advance(int(done["samples"]))
+
+
+def _stream(
+    jobs: Sequence[AttentionJob], chunks: Sequence[Chunk], todo: Sequence[tuple[int, int]], workers: int
+) -> Iterator[dict[str, Any]]:
+    """Chunks through a pool of actors; each yields its accounting as it finishes."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = -1  # a long model load is not a hang
+    work = [{"job": j, "chunk": k} for j, k in todo]
+    done = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
+        AttentionWorker,
+        fn_constructor_kwargs={"jobs": list(jobs), "chunks": list(chunks)},
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(size=min(workers, len(work))),
+        num_cpus=1,
+        num_gpus=int(jobs[0].use_gpu),
+    )
+    yield from done.iter_rows()
+
+
+class AttentionWorker:
+    """Ray Data actor; a batch is one chunk of one job. Jobs come one after another, so a model is loaded once."""
+
+    def __init__(self, jobs: Sequence[AttentionJob], chunks: Sequence[Chunk]) -> None:
+        self.jobs, self.chunks = jobs, chunks
+        self.loaded: tuple[str, Watcher] | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Look at and commit the chunks of the batch (one)."""
+        work = [
+            (self.jobs[int(j)], self.chunks[int(k)])
+            for j, k in zip(batch["job"], batch["chunk"], strict=True)
+        ]
+        return {"samples": [len(chunk.picks) for _, chunk in work], "error": [self._chunk(*w) for w in work]}
+
+    def _chunk(self, job: AttentionJob, chunk: Chunk) -> str:
+        """Returns what a user can put right; raised in here it would come out as a Ray traceback."""
+        import pyarrow as pa
+
+        from cluster.datasets import commit_shard
+        from cluster.errors import UserError
+        from eval.attention import ATTENTION_SCHEMA, rows_of
+        from eval.samples import load
+
+        began = time.perf_counter()
+        try:
+            rows = rows_of(self._watcher(job), job, load(job.gold, chunk))
+        except UserError as error:
+            return str(error)
+        counts = {state: sum(r["state"] == state for r in rows) for state in ("accepted", "failed")}
+        commit_shard(
+            job.uri,
+            chunk.index,
+            {"rows": pa.Table.from_pylist(rows, schema=ATTENTION_SCHEMA)},
+            counts={state: n for state, n in counts.items() if n},
+            tokens={"prompt": sum(r["tokens"] or 0 for r in rows)},
+            seconds=time.perf_counter() - began,
+            inputs=len(rows),
+        )
+        return ""
+
+    def _watcher(self, job: AttentionJob) -> Watcher:
+        from eval.attention import Watcher
+
+        if self.loaded is None or self.loaded[0] != job.model:
+            self.loaded = None  # frees the last model before the next one needs its memory
+            self.loaded = (job.model, Watcher(job.model, job.dtype, "cuda" if job.use_gpu else "cpu"))
+        return self.loaded[1]
