@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datagen.importers.rejects import BadRow
 from eval.benchmarks.cells import Draft
 from eval.benchmarks.gold import GoldReject
-from eval.benchmarks.sources import Row, Sources, all_rows, split_name
+from eval.benchmarks.sources import ENDINGS, Row, Sources, all_rows, split_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,7 @@ class Benchmark:
         columns: of its CSV files, where these have no header line.
         pictures: least and most pictures of a row.
         answered: whether every row needs a reference.
+        endings: of the files that hold its rows.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Benchmark:
     columns: tuple[str, ...] = ()
     pictures: tuple[int, int] = (1, 1)
     answered: bool = True
+    endings: tuple[str, ...] = ENDINGS
 
     def items(self, sources: Sources) -> Iterator[tuple[Draft | GoldReject, str]]:
         """Every gold row and every reject of a source with its place; ids are unique among the gold rows."""

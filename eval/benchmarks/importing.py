@@ -96,7 +96,7 @@ def run_import(job: ImportJob, *, dry_run: bool = False) -> Imported:
     """
     benchmark = benchmark_of(job.benchmark)
     split = benchmark.split if job.split is None else job.split
-    sources = find_sources(job.sources, job.images, split, benchmark.also)
+    sources = find_sources(job.sources, job.images, split, benchmark.also, benchmark.endings)
     with Progress(None, unit="rows", label=f"scan {job.benchmark}") as progress:
         rows, rejects, used = _scan(benchmark, sources, progress)
     if not rows:

@@ -23,7 +23,9 @@ from datagen.importers.json_stream import iter_rows, read_chunks, too_deep
 from datagen.importers.rejects import BadRow
 from datagen.importers.roots import Root, iter_files, source_files
 
-ENDINGS = (".parquet", ".json", ".jsonl", ".csv", ".tsv", ".txt")
+ENDINGS = (".parquet", ".json", ".jsonl", ".csv", ".tsv")
+# What tools leave beside the data and what holds no rows.
+NO_ROWS = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "package.json")
 _SPLIT = re.compile(
     r"(?<![a-z])(train|validation|valid|val|testdev|testa|testb|test|dev|lite)(?![a-z])", re.IGNORECASE
 )
@@ -88,13 +90,18 @@ def split_name(name: str) -> str:
 
 
 def find_sources(
-    places: Sequence[str], images: str | None, split: str, also: tuple[str, ...] = ()
+    places: Sequence[str],
+    images: str | None,
+    split: str,
+    also: tuple[str, ...] = (),
+    endings: tuple[str, ...] = ENDINGS,
 ) -> Sources:
     """The files of one split below some files and folders.
 
     Args:
         images: root of the pictures; by default the first folder among ``places``.
         also: further splits that the benchmark needs (few-shot examples).
+        endings: of the files that hold its rows.
 
     Raises:
         UserError: nothing there, or other splits only.
@@ -105,7 +112,7 @@ def find_sources(
         root = Root(place)
         if root.is_local and not storage.exists(place):
             raise UserError(f"{place}: no such file or folder. Check the path.")
-        found = source_files(place, ENDINGS)
+        found = source_files(place, endings)
         if found and found[0][0] == place:
             files.append(SourceFile(uri=place, name=place.rstrip("/").rsplit("/", 1)[-1], size=found[0][1]))
             continue
@@ -113,7 +120,7 @@ def find_sources(
         files += [
             SourceFile(uri=storage.join(place, name), name=name, size=size)
             for name, size in iter_files(place)
-            if name.lower().endswith(ENDINGS)
+            if name.lower().endswith(endings) and _may_hold_rows(name)
         ]
     wanted = {split_name(split), *map(split_name, also), ""}
     kept = tuple(f for f in files if not split or f.split in wanted)
@@ -126,6 +133,11 @@ def find_sources(
     if images is not None:
         Root(images).check()
     return Sources(files=kept, images=images or folder, split=split_name(split))
+
+
+def _may_hold_rows(name: str) -> bool:
+    parts = name.split("/")
+    return parts[-1] not in NO_ROWS and not any(part.startswith(".") for part in parts)
 
 
 def rows_of(file: SourceFile, columns: tuple[str, ...] = ()) -> Iterator[Row]:
@@ -205,13 +217,12 @@ def _is_one_object(file: SourceFile) -> bool:
         return False
     first, _, rest = start.partition(b"\n")
     try:
-        json.loads(first)
-    except ValueError:
+        tables = json.loads(first)
+    except (ValueError, RecursionError):
         return True
     # One line: an object of tables is a file written without line breaks; anything else is a single row.
     if rest.strip():
         return False
-    tables = json.loads(first)
     return any(isinstance(v, list | dict) for v in tables.values()) and not {
         "question",
         "question_id",
@@ -225,15 +236,20 @@ def _object(file: SourceFile) -> Iterator[Row]:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file.uri}: not JSON ({error}). Download it again.") from error
     number = 0
-    for key, value in whole.items():
-        if isinstance(value, list):
-            for item in value:
-                if isinstance(item, dict):
-                    yield _checked(item, file, number, key)
-                    number += 1
-        elif isinstance(value, dict) and all(isinstance(v, dict) for v in whole.values()):
-            yield _checked({"key": key, **value}, file, number, "")
+    tables = {
+        k: v for k, v in whole.items() if isinstance(v, list) and v and all(isinstance(i, dict) for i in v)
+    }
+    for key, rows in tables.items():
+        for item in rows:
+            yield _checked(item, file, number, key)
             number += 1
+    if tables:
+        return
+    if whole and all(isinstance(value, dict) for value in whole.values()):
+        for number, (key, value) in enumerate(whole.items()):
+            yield _checked({"key": key, **value}, file, number, "")
+    else:
+        yield _checked(whole, file, 0, "")
 
 
 def _checked(item: dict[str, Any], file: SourceFile, number: int, table: str) -> Row:

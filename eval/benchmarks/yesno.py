@@ -13,10 +13,9 @@ from datagen.importers.rejects import BadRow
 from eval.benchmarks import cells
 from eval.benchmarks.benchmark import Benchmark
 from eval.benchmarks.cells import Draft, ImageRef, Named
-from eval.benchmarks.sources import Row
+from eval.benchmarks.sources import ENDINGS, Row
 
 POPE_PARTS = ("random", "popular", "adversarial")
-MME_COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 
 def _yes_no(value: str) -> str:
@@ -151,7 +150,7 @@ def _vsr(row: Row) -> list[Draft]:
     ]
 
 
-MME = Benchmark(name="mme", read=_mme)
+MME = Benchmark(name="mme", read=_mme, endings=(*ENDINGS, ".txt"))
 POPE = Benchmark(name="pope", read=_pope)
 HALLUSION = Benchmark(name="hallusionbench", read=_hallusion, pictures=(0, 1))
 VSR = Benchmark(name="vsr", read=_vsr, split="test")
