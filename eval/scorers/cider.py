@@ -87,11 +87,18 @@ def _weigh(grams: Ints, owner: Ints, image: Ints, n: int, texts: int) -> _Vector
     entries, counts = np.unique(owner * width + grams, return_counts=True)
     text, gram = entries // width, entries % width
     told = text >= n
-    in_images = np.unique(image[text[told]] * width + gram[told]) % width
-    df = np.bincount(in_images, minlength=width)
+    df = np.bincount(_distinct(image[text[told]] * width + gram[told]) % width, minlength=width)
     weight = counts * (np.log(n) - np.log(np.maximum(df, 1)))[gram]
     norm = np.sqrt(np.bincount(text, weights=weight**2, minlength=texts))
     return _Vectors(text, gram, weight, norm, width)
+
+
+def _distinct(values: Ints) -> Ints:
+    """Sorted distinct values. np.unique hashes since NumPy 2.3, which takes 15 times as long on these."""
+    ordered = np.sort(values)
+    first = np.ones(len(ordered), dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
 
 
 def _cosines(vectors: _Vectors, image: Ints, n: int) -> Array:

@@ -110,6 +110,11 @@ PHRASES: dict[str, str] = {
 LOST_BY_A_SPACE = ("motor bike", "cheesecake")
 # Their texts are lower case and this entry is not.
 LOST_BY_A_CAPITAL = ("iphone",)
+# What the authors' inflector makes of words it does not know to be singular, or of plurals in -ie and -oe.
+MISSPELT: dict[str, str] = {
+    "bus": "bu", "minibus": "minibu", "minibuses": "bus", "waitress": "waitres", "wineglass": "wineglas",
+    "ties": "ty", "neckties": "neckty", "bowties": "bowty", "canoes": "cano",
+}  # fmt: skip
 
 IRREGULAR_PLURALS: dict[str, str] = {
     "men": "man", "women": "woman", "children": "child", "people": "people", "policemen": "policeman",

@@ -8,7 +8,8 @@ is right.
 ``hallusion`` takes the label from a judge's text in ``Answer.meta["judgement"]``: "incorrect" anywhere, else
 "correct" anywhere, else unclear; a text with none of the three words is counted in ``unparsed`` as well.
 ``hallusion_words`` (*ours* in its details) needs no judge: the answer's words hold yes or no, not both, and
-that is compared with the gold ("1" or "yes", "0" or "no"); anything else is unclear.
+that is compared with the gold ("1" or "yes", "0" or "no"; with any other, as where nothing can be known, both
+are incorrect); anything else is unclear.
 ``meta`` also holds ``category`` (VD or VS), ``subcategory``, ``set_id``, ``figure_id``, ``question_id``.
 Questions share figures, so a set is what errors cluster by.
 """
@@ -23,7 +24,7 @@ import numpy as np
 from eval.scorers.base import Answer, Columns, Scored, Scorer, all_right, fits, ratio, shares
 
 _WORD = re.compile(r"[a-z]+")
-_YES = frozenset({"1", "yes", "true"})
+_MEANING = {"1": "yes", "yes": "yes", "0": "no", "no": "no"}
 _COLUMNS = ("correct", "question_right", "questions", "figure_right", "figures", "unclear", "unparsed", "n")
 Label = str  # "correct", "incorrect", "unclear"; "" is unclear for want of any of these words
 
@@ -39,11 +40,16 @@ def label_of_words(answer: Answer) -> Label:
     words = set(_WORD.findall(answer.prediction.lower())) & {"yes", "no"}
     if len(words) != 1:
         return ""
-    return "correct" if ("yes" in words) == (answer.gold.strip().lower() in _YES) else "incorrect"
+    return "correct" if words == {_MEANING.get(answer.gold.strip().lower(), "neither")} else "incorrect"
 
 
 def _set(answer: Answer) -> tuple[str, ...]:
     return tuple(str(answer.meta.get(key, "")) for key in ("category", "subcategory", "set_id"))
+
+
+def _keys(answers: Sequence[Answer], name: str) -> list[tuple[object, ...]]:
+    """Groups by set and ``name``; an answer without it stands alone."""
+    return [(*_set(a), str(a.meta[name]) if name in a.meta else i) for i, a in enumerate(answers)]
 
 
 def _no_figure(answer: Answer) -> bool:
@@ -56,8 +62,8 @@ def _score(label: Callable[[Answer], Label], answers: Sequence[Answer]) -> Score
         said == "correct" or (said in ("unclear", "") and _no_figure(a))
         for a, said in zip(answers, labels, strict=True)
     ]
-    questions = [(*_set(a), str(a.meta.get("question_id", i))) for i, a in enumerate(answers)]
-    figures = [(*_set(a), str(a.meta.get("figure_id", i))) for i, a in enumerate(answers)]
+    questions = _keys(answers, "question_id")
+    figures = _keys(answers, "figure_id")
     figure = np.array([float(not _no_figure(a)) for a in answers])
     question_share, figure_share = shares(questions), shares(figures) * figure
     columns: Columns = {

@@ -41,7 +41,7 @@ def read_lmms(text: str) -> str:
 
 def _score(read: Callable[[str], str], answers: Sequence[Answer]) -> Scored:
     parsed = [read(a.prediction) for a in answers]
-    right = [said == read_mme(a.gold) for a, said in zip(answers, parsed, strict=True)]
+    right = [said != "other" and said == read_mme(a.gold) for a, said in zip(answers, parsed, strict=True)]
     images = own_groups(answers, lambda a: a.category)
     share, both = shares(images), all_right(images, right)
     tasks = [a.category for a in answers]

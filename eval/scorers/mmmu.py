@@ -101,7 +101,7 @@ _COLUMNS = ("correct", "expected", "choice_correct", "choice", "open_correct", "
 
 def _is_choice(answer: Answer) -> bool:
     told = answer.meta.get("question_type")
-    return bool(answer.options) if told is None else told == "multiple-choice"
+    return told == "multiple-choice" if told else bool(answer.options)
 
 
 def _make(name: str, version: str, read: Callable[[str, Sequence[str]], str]) -> Scorer:

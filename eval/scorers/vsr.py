@@ -60,7 +60,9 @@ def _score(answers: Sequence[Answer]) -> Scored:
     sure = np.array([_number(a.meta.get("p_true")) for a in answers], dtype=np.float64)
     usable = np.isfinite(sure) & np.array([g != "" for g in golds], dtype=bool)
     above, ranked = np.zeros(len(answers)), np.zeros(len(answers))
-    above[usable], ranked[usable] = influence(sure[usable], np.array([g == "true" for g in golds])[usable])
+    above[usable], ranked[usable] = influence(
+        sure[usable], np.array([g == "true" for g in golds], dtype=bool)[usable]
+    )
     columns: Columns = {
         "correct": [float(said != "" and said == g) for said, g in zip(parsed, golds, strict=True)],
         "above": above,
