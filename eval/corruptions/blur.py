@@ -44,8 +44,11 @@ def _strew(x: Pixels, reach: int, rng: np.random.Generator) -> Pixels:
     forward = inner[(source[inner] > inner) & copied[source[inner]]]
     end = np.arange(height * width, dtype=np.int32)
     end[forward] = source[forward]
-    while not np.array_equal(further := end[end], end):
-        end = further
+    while len(forward):
+        further = end[end[forward]]
+        moved = further != end[forward]
+        end[forward] = further
+        forward = forward[moved]
     out: Pixels = x.reshape(-1, 3)[source[end]].reshape(x.shape)
     return out
 

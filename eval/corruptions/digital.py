@@ -15,17 +15,22 @@ def brightness(x: Pixels, level: Sequence[float], rng: np.random.Generator) -> P
     # Hue and saturation stay when all channels grow by one factor, which follows from the largest of them alone.
     largest = np.arange(256)
     factor = np.minimum(largest + 255 * level[0], 255) / np.maximum(largest, 1)
-    top = x.max(axis=2)
-    out: Floats = x * factor.astype(np.float32)[top][..., None]
+    top = _largest(x)
+    out: Floats = x * np.take(factor.astype(np.float32), top)[..., None]
     out[top == 0] = 255 * level[0]
     return to_pixels(out)
+
+
+def _largest(x: Pixels) -> Pixels:
+    """Largest of three channels [height, width]; numpy's maximum over so short an axis takes 5 times as long."""
+    return np.maximum(np.maximum(x[..., 0], x[..., 1]), x[..., 2])
 
 
 def contrast(x: Pixels, level: Sequence[float], rng: np.random.Generator) -> Pixels:
     """Every channel drawn to its own mean; ``level[0]`` of the distance stays."""
     import cv2
 
-    mean: Floats = x.mean(axis=(0, 1))
+    mean = np.array(cv2.mean(x)[:3])
     table = to_pixels((np.arange(256)[:, None] - mean) * level[0] + mean)
     out: Pixels = np.asarray(cv2.LUT(x, table[None]), dtype=np.uint8)
     return out
@@ -36,15 +41,14 @@ def saturate(x: Pixels, level: Sequence[float], rng: np.random.Generator) -> Pix
 
     Grey has hue 0, so where ``level[1]`` is not 0 it turns reddish, as in ImageNet-C.
     """
-    top = x.max(axis=2)
-    low = x.min(axis=2)
+    top, low = _largest(x), 255 - _largest(255 - x)
     largest, least = np.ogrid[:256, :256]
     saturation = (largest - least) / np.maximum(largest, 1)
     raised = np.clip(saturation * level[0] + level[1], 0, 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         factor = np.where(saturation > 0, raised / saturation, 1).astype(np.float32)
     value = top[..., None].astype(np.float32)
-    out = value - (value - x) * factor[top, low][..., None]
+    out = value - (value - x) * np.take(factor, top.astype(np.int32) * 256 + low)[..., None]
     if level[1] > 0:
         grey = top == low
         out[..., 1:][grey] = top[grey, None] * np.float32(1 - min(level[1], 1))

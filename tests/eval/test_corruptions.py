@@ -6,6 +6,8 @@ also asked directly.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -274,3 +276,24 @@ def test_gold_questions_go_with_the_corrupted_corpus(gold: Any, tmp_path: Path) 
     for c, d in zip(clean, damaged, strict=True):
         assert c.image and d.image and c.image.size == d.image.size
         assert np.asarray(d.image).std() < np.asarray(c.image).std()
+
+
+@pytest.mark.parametrize("module", ["eval.corruptions.cli", "eval.attention_cli"])
+def test_help_is_there_at_once(module: str) -> None:
+    """With examples, and without loading what only the work needs."""
+    code = (
+        f"import sys\nfrom {module} import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'ray', 'torch', 'transformers', 'pyarrow', 'numpy', 'cv2', 'vllm'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "examples:" in done.stdout and "l2t eval" in done.stdout
+
+
+def test_the_presets_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--list"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 19
+    for wrong in ([], ["c"], ["c", "o"], ["c", "o", "--preset", "paper", "--severities", "1"]):
+        with pytest.raises(SystemExit):
+            cli.main(wrong)
