@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 
 Each goes to <output>/<corruption>/<severity>, a corpus of its own: evaluate on it with
   l2t eval run starter ... corpus=runs/coco-c/fog/3 instructions=<the gold set of runs/coco/corpus>
-Pictures are kept as PNG, about 0.5 MB each at 640 x 480 (--encoding jpeg: a quarter of that, and not exact).
+Pictures are kept as PNG, about 0.5 MB each at 640 x 480 (--encoding jpeg: half of that, and not exact).
 """
 
 
