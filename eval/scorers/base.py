@@ -14,7 +14,8 @@ scorer are in its file. Numbers over something other than samples fit the same s
   residuals are taken from the overall mean, as those of a plain accuracy are; this errs on the wide side.
 * **Over pairs** (area under the ROC curve): a sample's row is its influence; see ``eval.scorers.vsr``.
 
-Such rows need all samples of a task at once: ``Scorer.corpus``. What a rule could not read is never guessed:
+Such rows are right for all samples of a task scored at once, as ``eval.results`` does; in a part of them the
+shares are those of the part, while each sample's own score stands. What a rule could not read is never guessed:
 it is wrong, or left out where the rule says so, and counted in a column ``unparsed``.
 """
 
@@ -116,7 +117,7 @@ class Scorer:
     """A rule with its version.
 
     Attributes:
-        corpus: the rule needs a whole task at once (CIDEr's idf, sizes of groups and categories).
+        corpus: a sample's own score depends on the other samples (CIDEr's idf).
         each: the metric shown per sample where ``primary`` says nothing of one sample alone.
         cluster: what samples depend on one another by; the image (``Answer.group``) where None.
     """

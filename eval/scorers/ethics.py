@@ -67,6 +67,5 @@ ETHICS = Scorer(
         "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
     },
     primary="average",
-    corpus=True,
     cluster=_group,
 )

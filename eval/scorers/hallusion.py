@@ -93,7 +93,6 @@ def _make(name: str, version: str, label: Callable[[Answer], Label]) -> Scorer:
             "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
         },
         primary="aAcc",
-        corpus=True,
         cluster=lambda answer: "/".join(_set(answer)),
     )
 

@@ -84,7 +84,6 @@ def _make(name: str, version: str, read: Callable[[str], str]) -> Scorer:
             "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
         },
         primary="score",
-        corpus=True,
         each="accuracy",
     )
 

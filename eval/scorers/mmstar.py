@@ -55,5 +55,4 @@ MMSTAR = Scorer(
         "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
     },
     primary="average",
-    corpus=True,
 )

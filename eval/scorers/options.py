@@ -56,7 +56,6 @@ MMLU = Scorer(
     score=_score,
     metrics=_METRICS,
     primary="accuracy",
-    corpus=True,
 )
 AGIEVAL = Scorer(
     name="agieval",
@@ -65,5 +64,4 @@ AGIEVAL = Scorer(
     score=_score,
     metrics={**_METRICS, "accuracy_norm": ratio(_COLUMNS, "correct_norm", "n")},
     primary="accuracy",
-    corpus=True,
 )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from eval.scorers.base import Answer, Scored, Scorer, ratio, table
 
@@ -152,6 +153,7 @@ def digits_and_articles(text: str) -> str:
     return " ".join(_CONTRACTIONS.get(w, w) for w in words if w not in _ARTICLES)
 
 
+@lru_cache(maxsize=100_000)
 def normalise(text: str) -> str:
     """The VQA v2 normaliser, always applied (as LLaVA's submission converter and lmms-eval do)."""
     return digits_and_articles(strip_punctuation(_spaces(text)))

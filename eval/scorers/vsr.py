@@ -88,5 +88,4 @@ VSR = Scorer(
         "unparsed": ratio(_COLUMNS, "unparsed", "n", higher=False),
     },
     primary="accuracy",
-    corpus=True,
 )
