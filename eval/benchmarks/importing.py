@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cluster.config import hash_of
@@ -36,9 +36,9 @@ from eval.benchmarks import gold
 from eval.benchmarks.benchmark import Benchmark
 from eval.benchmarks.cells import Draft, ImageRef, Named
 from eval.benchmarks.gold import GoldReject, GoldRow
+from eval.benchmarks.placing import Shard, limited, place
 from eval.benchmarks.registry import benchmark_of
 from eval.benchmarks.sources import Sources, find_sources
-from eval.benchmarks.subset import smallest
 
 VERSION = "1"
 LOOKED_FOR = 20
@@ -79,15 +79,6 @@ class Imported:
     gold_counts: dict[str, int] = field(default_factory=dict)
 
 
-@dataclass
-class Shard:
-    """What one shard of both data sets will hold."""
-
-    images: list[str] = field(default_factory=list)
-    rows: list[GoldRow] = field(default_factory=list)
-    rejects: list[GoldReject] = field(default_factory=list)
-
-
 def run_import(job: ImportJob, *, dry_run: bool = False) -> Imported:
     """Import, or finish importing; a dry run reads the rows and writes nothing.
 
@@ -102,7 +93,7 @@ def run_import(job: ImportJob, *, dry_run: bool = False) -> Imported:
     if not rows:
         raise UserError(_nothing(job, rejects))
     _check_root(sources, used)
-    shards = _place(_limited(rows, job.limit), rejects, job.shard_images)
+    shards = place(limited(rows, job.limit), rejects, job.shard_images)
     if not dry_run:
         identity = _identity(job, sources)
         _corpus(job, benchmark, sources, shards, identity)
@@ -189,43 +180,6 @@ def _name_there(root: Root, ref: Named) -> str | None:
         if root.exists(clean):
             return clean
     return None
-
-
-def _limited(rows: list[GoldRow], limit: int | None) -> list[GoldRow]:
-    """The rows of the lite subset, in their old order; a limit is per part, since each part is a task."""
-    if limit is None:
-        return rows
-    parts: dict[str, list[GoldRow]] = {}
-    for row in rows:
-        parts.setdefault(row.part, []).append(row)
-    keep = {id(row) for part in parts.values() for row in smallest(part, limit)}
-    return [row for row in rows if id(row) in keep]
-
-
-def _place(rows: Sequence[GoldRow], rejects: list[GoldReject], size: int) -> list[Shard]:
-    """Rows into shards of about ``size`` pictures, each with all rows about its pictures; a row without one weighs as
-    much as a picture."""
-    shards = [Shard()]
-    weight = 0
-    home: dict[str, int] = {}
-    for row in rows:
-        there = {home[name] for name in row.image_ids if name in home}
-        if len(there) > 1:
-            detail = "its pictures are those of rows in different shards; import with a larger --shard-images"
-            rejects.append(GoldReject(id=row.id, reason="image_group", detail=detail, where=row.where))
-            continue
-        fresh = [name for name in dict.fromkeys(row.image_ids) if name not in home]
-        if not there:
-            if weight >= size:
-                shards.append(Shard())
-                weight = 0
-            weight += max(1, len(fresh))
-        at = there.pop() if there else len(shards) - 1
-        home |= dict.fromkeys(fresh, at)
-        shards[at].images += fresh
-        shards[at].rows.append(row)
-    shards[-1].rejects += rejects
-    return shards
 
 
 def _identity(job: ImportJob, sources: Sources) -> dict[str, object]:

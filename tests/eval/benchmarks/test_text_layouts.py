@@ -48,8 +48,9 @@ def test_truthfulqa_both_layouts(tmp_path: Path) -> None:
 
 def test_ethics_subsets_and_groups(tmp_path: Path) -> None:
     source = tmp_path / "own"
-    table(source / "commonsense/cm_test.csv", [["label", "input", "is_short", "edited"], [1, "I hit him.", "True", "False"],
-                                               ["", "?", "True", "False"]])  # fmt: skip
+    table(source / "commonsense/cm_test.csv", [
+        ["label", "input", "is_short", "edited"], [1, "I hit him.", "True", "False"], ["", "?", "True", "False"],
+    ])  # fmt: skip
     table(source / "deontology/deontology_test.csv", [["label", "scenario", "excuse"]] + [
         [n % 2, "Could you cook?", f"No because {n}."] for n in range(8)])  # fmt: skip
     table(
