@@ -9,7 +9,8 @@ mixed-length set: 300 pictures, four conversations each, from a question with on
 descriptions of 490; half have less than 50 tokens, the mean is 107. Everybody: the same start, as many steps of as many
 conversations, fp32, AdamW with one learning rate, clipping at 1, all modules trained, the loss a mean over the answers'
 tokens of a batch. Ours runs as a user runs it (`train.launch.launch`, workers: 0), packed into rows of at most 4,096
-tokens, and padded, eight conversations of similar length a pass. The peers are set up in trainer_peers.py.
+tokens, and padded, ``--microbatch`` conversations of similar length a pass. The peers are set up in trainer_peers.py;
+their batches are random or, with ``--sampling group_by_length``, sorted by length, which is fast and learns less.
 
 Each side is a process of its own, in turn, ``--rounds`` times. Counted from the end of step ``--warmup`` to the end of
 the last: no start, no loading, no storing; beside the rate stands the CPU time of the process, which other work on the
@@ -47,6 +48,7 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
     names = (
         "steps",
         "batch",
+        "microbatch",
         "lr",
         "warmup",
         "log_every",
@@ -54,9 +56,8 @@ def settings_of(args: argparse.Namespace) -> dict[str, Any]:
         "workers",
         "sampling",
         "seed",
-        "one_turn",
     )
-    return {name: getattr(args, name) for name in names}
+    return {name: getattr(args, name) for name in (*names, "one_turn")}
 
 
 def make(folder: Path, images: int, *, one_turn: bool) -> None:
@@ -102,8 +103,8 @@ def train(side: str, folder: Path, out: Path, settings: dict[str, Any]) -> None:
         model=model,
         steps=settings["steps"],
         global_batch=settings["batch"],
-        microbatch=8,
-        group_rows=8,
+        microbatch=settings["microbatch"],
+        group_rows=settings["microbatch"],
         microbatch_tokens=4096 if side == "packed" else None,
         loaders=settings["workers"],
         lr=rates,
@@ -226,13 +227,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--warmup", type=int, default=20, help="steps that are not counted")
     parser.add_argument("--batch", type=int, default=32, help="conversations per step")
+    parser.add_argument(
+        "--microbatch", type=int, default=8, help="of them a forward pass, where they are padded"
+    )
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--images", type=int, default=300, help="pictures, with four conversations each")
     parser.add_argument("--log-every", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=0, help="loader processes of every side; 0: none")
     parser.add_argument(
-        "--sampling", choices=("group_by_length", "random"), default="group_by_length", help="of the peers"
+        "--sampling", choices=("group_by_length", "random"), default="random", help="of the peers"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rounds", type=int, default=1)
@@ -248,6 +252,8 @@ def main() -> None:
         what, folder, out = args.one
         one(what, Path(folder), Path(out), {**json.loads(args.told), "images": args.images})
         return
+    if args.warmup % args.log_every or args.steps % args.log_every or not 0 < args.warmup < args.steps:
+        parser.error("--warmup and --steps: multiples of --log-every, the first above 0 and below the second")
     print(f"on {machine('torch', 'transformers', 'trl', 'accelerate')}", flush=True)
     results: dict[str, list[dict[str, Any]]] = {side: [] for side in args.sides}
     with tempfile.TemporaryDirectory() as name:

@@ -1,10 +1,12 @@
 """The peers of bench_trainers.py, as somebody who knows them sets them up: transformers' Trainer and TRL's SFTTrainer.
 
 Both get a `datasets` table with pictures as it stores them (encoded bytes, opened when a row is read), length-grouped
-batches with lengths counted beforehand, a whole batch in one forward pass, fused AdamW, no checkpoints on the way, no
-reports. What shaped it (transformers 5.13.1, TRL 1.16):
+or random batches, the same number of conversations a forward pass as ours where it pads, fused AdamW, no checkpoints on
+the way, no reports. What shaped it (transformers 5.13.1, TRL 1.16):
 
-- Length-grouped batches (`group_by_length`) are the faster choice; ``random`` the one that learns more per step.
+- `group_by_length` sorts stretches of 50 batches from the longest to the shortest conversation, and computes them in
+  that order: little padding, and a batch is all of one kind. It is fast and learns much less per step; ``random``
+  batches learn what ours learn. So both are offered, and with equal learning it is ``random`` that compares.
 - Neither packs pictures with text: TRL refuses `packing` and `padding_free` for data with images, Trainer has neither.
 - TRL's own collator for pictures cannot learn all answers of a dialogue: `assistant_only_loss` wants transformers 5.18
   there, and prompt with completion is one answer. So for dialogues TRL gets the same collator as Trainer; with
@@ -96,7 +98,7 @@ def train(
 
     Args:
         side: ``trainer`` or ``trl``.
-        settings: steps, batch, lr, log_every, threads, workers, sampling, seed, one_turn.
+        settings: steps, batch, microbatch, lr, log_every, threads, workers, sampling, seed, one_turn.
 
     Returns:
         clock and CPU time at the end of each step; curve [(step, loss)] and how many tokens were learned (None where
@@ -125,7 +127,8 @@ def train(
     common: dict[str, Any] = {
         "output_dir": str(out / "state"),
         "max_steps": settings["steps"],
-        "per_device_train_batch_size": settings["batch"],
+        "per_device_train_batch_size": settings["microbatch"],
+        "gradient_accumulation_steps": settings["batch"] // settings["microbatch"],
         "learning_rate": settings["lr"],
         "lr_scheduler_type": "constant",
         "adam_beta1": 0.9,
