@@ -24,9 +24,8 @@ from cluster.errors import UserError
 from datagen.records import Turn
 from eval.attention_grid import Grid, grid_of
 from eval.config import GoldSet
-from eval.samples import Pictured
+from eval.samples import Chunk, Pictured
 from eval.scorers.base import Array
-from eval.tasks import TASKS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,6 +39,8 @@ ATTENTION_SCHEMA = pa.schema(
         ("model", pa.string()),
         ("model_revision", pa.string()),
         ("task", pa.string()),
+        ("benchmark", pa.string()),
+        ("shard", pa.int32()),
         ("image_id", pa.string()),
         ("question", pa.string()),
         ("answer", pa.string()),
@@ -213,16 +214,17 @@ class Watcher:
         ]
 
 
-def rows_of(watcher: Watcher, job: AttentionJob, items: Sequence[Pictured]) -> list[dict[str, Any]]:
-    """One row per sample, in order; samples of similar length share a forward pass."""
-    rows = [_base(job, item) for item in items]
+def rows_of(
+    watcher: Watcher, job: AttentionJob, chunk: Chunk, items: Sequence[Pictured]
+) -> list[dict[str, Any]]:
+    """One row per sample of a chunk, in order; samples of similar length share a forward pass."""
+    rows = [_base(job, chunk, item) for item in items]
     ready: list[tuple[int, str, Image]] = []
     for i, item in enumerate(items):
         if item.image is None:
-            rows[i] |= {"state": "failed", "reason": f"image: {item.error}"}
+            rows[i] |= {"state": "failed", "reason": f"image: {item.error or 'the sample has none'}"}
             continue
-        question = TASKS[item.sample.task].prompt.format(question=item.sample.question)
-        ready.append((i, watcher.prompt(question), item.image))
+        ready.append((i, watcher.prompt(item.sample.question), item.image))
     ready.sort(key=lambda r: (len(r[1]), r[0]))
     for start in range(0, len(ready), job.batch):
         places, prompts, images = zip(*ready[start : start + job.batch], strict=True)
@@ -231,12 +233,14 @@ def rows_of(watcher: Watcher, job: AttentionJob, items: Sequence[Pictured]) -> l
     return rows
 
 
-def _base(job: AttentionJob, item: Pictured) -> dict[str, Any]:
+def _base(job: AttentionJob, chunk: Chunk, item: Pictured) -> dict[str, Any]:
     return dict.fromkeys(ATTENTION_SCHEMA.names) | {
         "sample_id": item.sample.id,
         "model": job.name,
         "model_revision": job.revision,
         "task": item.sample.task,
+        "benchmark": chunk.benchmark,
+        "shard": chunk.source,
         "image_id": item.sample.image_id,
         "question": item.sample.question,
         "answer": item.answer,

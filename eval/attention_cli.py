@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eval.attention import AttentionJob, Watcher
+    from eval.config import GoldSet
     from eval.samples import Chunk
 
 EXAMPLES = """examples:
@@ -18,7 +19,8 @@ EXAMPLES = """examples:
       --corpus runs/world/corpora/starter-test --instructions runs/world/instructions/starter-test-questions \\
       --output runs/demo/attention --page runs/demo/attention.html
   l2t eval attention --models starter=starter ... --tasks color caption --limit 64
-  l2t eval attention --models llava=llava-hf/llava-1.5-7b-hf ... --dtype bfloat16 --gpu --batch 16
+  l2t eval attention --models llava=llava-hf/llava-1.5-7b-hf --benchmarks runs/benchmarks --tasks vqav2 gqa \
+      --output runs/llava/attention --dtype bfloat16 --gpu --batch 16
 
 The first model is the one that the others are compared with. A stopped command continues; a finished one only
 writes the page anew.
@@ -30,13 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(None if argv is None else list(argv))
     from cluster.errors import UserError
+    from eval.config import GoldSet
 
     try:
         models = dict(_named(text) for text in args.models)
         uris = measure(
             models,
-            corpus=args.corpus,
-            instructions=args.instructions,
+            gold=GoldSet(corpus=args.corpus, instructions=args.instructions, benchmarks=args.benchmarks),
             output=args.output,
             tasks=args.tasks,
             limit=args.limit,
@@ -67,9 +69,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--models", nargs="+", required=True, metavar="NAME=MODEL", help="checkpoints by name"
     )
-    parser.add_argument("--corpus", required=True, metavar="URI", help="test pictures")
+    parser.add_argument("--corpus", default="", metavar="URI", help="test pictures of the starter world")
     parser.add_argument(
-        "--instructions", required=True, metavar="URI", help="gold instructions of these pictures"
+        "--instructions", default="", metavar="URI", help="gold instructions of these pictures"
+    )
+    parser.add_argument(
+        "--benchmarks",
+        default="",
+        metavar="URI",
+        help="root that benchmarks were imported to, for their tasks",
     )
     parser.add_argument("--output", required=True, metavar="URI", help="below it one data set per checkpoint")
     parser.add_argument("--tasks", nargs="+", help="names of the task table (default: the starter suite)")
@@ -101,8 +109,7 @@ def _named(text: str) -> tuple[str, str]:
 def measure(
     models: Mapping[str, str],
     *,
-    corpus: str,
-    instructions: str,
+    gold: GoldSet,
     output: str,
     tasks: Sequence[str] | None = None,
     limit: int | None = 64,
@@ -114,6 +121,9 @@ def measure(
 ) -> list[str]:
     """Make the attention data set of every checkpoint that has none yet; URIs in the order of ``models``.
 
+    Args:
+        gold: where pictures and rows are; its ``names`` follow from the tasks.
+
     Raises:
         UserError: bad input, or an output that holds another run.
     """
@@ -124,7 +134,6 @@ def measure(
     from cluster.models import local_folder
     from cluster.revision import text_revision, weights_revision
     from eval.attention import AttentionJob
-    from eval.config import GoldSet
     from eval.samples import select
     from eval.tasks import SUITES, TASKS
 
@@ -132,8 +141,14 @@ def measure(
     for name in names:
         if name not in TASKS:
             raise UserError(f"task {name!r} is unknown{did_you_mean(name, TASKS)}")
-    gold = GoldSet(corpus=corpus, instructions=instructions)
-    chunks = select(gold, [TASKS[name] for name in names], limit, chunk)
+    wanted = [TASKS[name] for name in names]
+    benchmarks = tuple(dict.fromkeys(task.benchmark for task in wanted if task.benchmark))
+    if benchmarks and not gold.benchmarks:
+        raise UserError("--benchmarks is missing: the root that `l2t eval import --output` was given")
+    if not all(task.benchmark for task in wanted) and not (gold.corpus and gold.instructions):
+        raise UserError("--corpus and --instructions are missing: the starter world's pictures and questions")
+    gold = gold.model_copy(update={"names": benchmarks})
+    chunks = select(gold, wanted, limit, chunk, pictured=True)
     jobs = []
     for name, model in models.items():
         folder = local_folder(model)
@@ -142,11 +157,11 @@ def measure(
             "what": "attention",
             "revision": revision,
             "text": text_revision(folder),
-            "tasks": {task: TASKS[task].prompt for task in names},
+            "tasks": {task.name: [task.prompt, task.open_prompt] for task in wanted},
             "limit": limit,
             "chunk": chunk,
-            "corpus": corpus,
-            "gold": [manifest_hash(corpus), manifest_hash(instructions)],
+            "gold_set": gold.model_dump(mode="json"),
+            "gold": [manifest_hash(uri) for uri in gold.parents],
             "dtype": dtype,
         }
         uri = storage.join(output, f"{name}-{revision[:8]}-attention-{hash_of(settings)[:6]}")
@@ -156,7 +171,7 @@ def measure(
             name=uri.rsplit("/", 1)[-1],
             shards=len(chunks),
             config=settings,
-            parents=[corpus, instructions],
+            parents=gold.parents,
             models={name: revision},
         )
         jobs.append(
@@ -241,7 +256,7 @@ class AttentionWorker:
 
         began = time.perf_counter()
         try:
-            rows = rows_of(self._watcher(job), job, load(job.gold, chunk))
+            rows = rows_of(self._watcher(job), job, chunk, load(job.gold, chunk))
         except UserError as error:
             return str(error)
         counts = {state: sum(r["state"] == state for r in rows) for state in ("accepted", "failed")}

@@ -11,21 +11,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cluster import storage
-from cluster.datasets import iter_tables, manifest_hash, read_manifest, read_shard
+from cluster.datasets import iter_tables, manifest_hash, read_manifest
 from cluster.errors import UserError
-from datagen.corpus import BadImage, decode_image
 from datagen.gallery.visible import visible
+from eval.config import GoldSet
 from eval.overlay import overlay, plain
+from eval.samples import Chunk, load
 from eval.scorers.base import Array
 from eval.statistics import mean_estimate, paired_mean
 from eval.tasks import lite_order
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TEMPLATES = Path(__file__).parent / "templates"
 COLORS = 6
@@ -203,26 +207,23 @@ def _choose(one: Looked, shared: Sequence[str], number: int) -> list[str]:
     return [sample for _, _, sample in sorted(turns)[:number]]
 
 
-def _pictures(one: Looked, samples: Sequence[str]) -> list[tuple[str, Any]]:
-    """(sample, picture) for those whose picture can still be read, in order."""
-    corpus = read_manifest(one.uri).config["corpus"]
-    wanted = {one.rows[s]["image_id"] for s in samples}
-    found: dict[str, Any] = {}
-    for shard in range(len(read_manifest(corpus).shards)):
-        ids = read_shard(corpus, shard, columns=["image_id"], verify=False)["image_id"].to_pylist()
-        if not wanted.intersection(ids):
-            continue
-        images = read_shard(corpus, shard, columns=["image"])["image"]
-        for row, image_id in enumerate(ids):
-            if image_id in wanted:
-                try:
-                    found[image_id] = decode_image(images[row]["bytes"].as_py() or b"")
-                except BadImage:
-                    continue
-    return [(s, found[one.rows[s]["image_id"]]) for s in samples if one.rows[s]["image_id"] in found]
+def _pictures(one: Looked, samples: Sequence[str]) -> list[tuple[str, Image]]:
+    """(sample, picture as the model saw it) for those whose picture can still be read, in order."""
+    gold = GoldSet.model_validate(read_manifest(one.uri).config["gold_set"])
+    places: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    for sample in samples:
+        row = one.rows[sample]
+        pick = (row["task"], sample.removeprefix(f"{row['task']}:"))
+        places.setdefault((row["benchmark"], row["shard"]), []).append(pick)
+    found: dict[str, Image] = {}
+    for (benchmark, shard), picks in places.items():
+        for item in load(gold, Chunk(index=0, source=shard, picks=tuple(picks), benchmark=benchmark)):
+            if item.image is not None:
+                found[item.sample.id] = item.image
+    return [(sample, found[sample]) for sample in samples if sample in found]
 
 
-def _card(found: Sequence[Looked], sample: str, picture: Any) -> dict[str, Any]:
+def _card(found: Sequence[Looked], sample: str, picture: Image) -> dict[str, Any]:
     first = found[0].rows[sample]
     # One scale for all maps of a card, so that a model that looks away is pale.
     scale = max(max(one.rows[sample]["map"]) for one in found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,28 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.datasets import commit_shard, freeze, plan_dataset
+from cluster.datasets import commit_shard, freeze, plan_dataset, read_shard
 from datagen import corpus
+from datagen.starter.world import WorldConfig, write_world
 from eval.attention import ATTENTION_SCHEMA
 from eval.attention_page import write_page
+from eval.config import GoldSet
+from eval.samples import load, select
+from eval.tasks import TASKS, Sample
 from tests.browser.conftest import Open
 from tests.browser.test_train_pages import CONTRASTS
-from tests.datagen.conftest import row
 from tests.train.run_folder import HOSTILE
 
 
-def attention_row(k: int, image: str, heads: int, rng: np.random.Generator) -> dict[str, Any]:
+def attention_row(k: int, sample: Sample, heads: int, rng: np.random.Generator) -> dict[str, Any]:
     """A sample with attention on 3 x 4 cells."""
     shares = rng.dirichlet(np.ones(20), heads)
     return dict.fromkeys(ATTENTION_SCHEMA.names) | {
-        "sample_id": f"s{k}",
-        "task": ("color", "caption")[k % 2],
-        "image_id": image,
+        "sample_id": sample.id,
+        "task": sample.task,
+        "benchmark": "",
+        "shard": 0,
+        "image_id": sample.image_ids[0],
         "question": HOSTILE if k == 0 else "What is it?",
         "answer": HOSTILE if k == 1 else "It is red.",
         "tokens": 20,
@@ -44,26 +50,38 @@ def attention_row(k: int, image: str, heads: int, rng: np.random.Generator) -> d
     }
 
 
+def damaged(source: str, image_id: str, out: str) -> str:
+    """A copy of a corpus of one shard in which a picture cannot be opened."""
+    rows = [corpus.from_row(row) for row in read_shard(source, 0).to_pylist()]
+    rows = [replace(row, image=b"damaged") if row.image_id == image_id else row for row in rows]
+    plan_dataset(out, kind="corpus", name="pictures", shards=1, config={"of": "browser tests"})
+    commit_shard(out, 0, {"rows": corpus.to_table(rows)})
+    freeze(out)
+    return out
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models of different numbers of heads, hostile texts, a damaged picture, a failed sample."""
     root = tmp_path_factory.mktemp("attention")
-    images = str(root / "corpus")
-    pictures = [row(i) for i in range(4)] + [row(4, b"damaged")]
-    plan_dataset(images, kind="corpus", name="pictures", shards=1, config={"of": "browser tests"})
-    commit_shard(images, 0, {"rows": corpus.to_table(pictures)})
-    freeze(images)
+    paths = write_world(str(root), WorldConfig(images=6, split="test", shard_images=6))
+    gold = GoldSet(corpus=paths.corpus, instructions=paths.gold["questions"])
+    chunk = select(gold, [TASKS["caption"]], 6, 100)[0]
+    samples = [item.sample for item in load(gold, chunk)]
+    gold = gold.model_copy(
+        update={"corpus": damaged(gold.corpus, samples[4].image_ids[0], str(root / "damaged"))}
+    )
     uris = []
     for seed, (name, heads) in enumerate({HOSTILE[:40]: 4, "vit": 40}.items()):
         rng = np.random.default_rng(seed)
-        rows = [attention_row(k, pictures[k % 5].image_id, heads, rng) for k in range(6)]
+        rows = [attention_row(k, sample, heads, rng) for k, sample in enumerate(samples)]
         uri = str(root / f"model{seed}")
         plan_dataset(
             uri,
             kind="eval",
             name=name,
             shards=1,
-            config={"what": "attention", "corpus": images},
+            config={"what": "attention", "gold_set": gold.model_dump()},
             models={name: "r"},
         )
         table = pa.Table.from_pylist(rows, schema=ATTENTION_SCHEMA)

@@ -133,9 +133,10 @@ def job(gold: GoldSet, make_model: Callable[[int], str]) -> AttentionJob:
 
 def test_order_and_batch_size_do_not_matter(job: AttentionJob) -> None:
     watcher = Watcher(job.model)
-    items = load(job.gold, select(job.gold, [TASKS["color"], TASKS["caption"]], None, 100)[0])
-    one = rows_of(watcher, replace(job, batch=1), items)
-    many = rows_of(watcher, replace(job, batch=7), items[::-1])[::-1]
+    chunk = select(job.gold, [TASKS["color"], TASKS["caption"]], None, 100)[0]
+    items = load(job.gold, chunk)
+    one = rows_of(watcher, replace(job, batch=1), chunk, items)
+    many = rows_of(watcher, replace(job, batch=7), chunk, items[::-1])[::-1]
     assert [r["sample_id"] for r in one] == [i.sample.id for i in items]
     for a, b in zip(one, many, strict=True):
         assert set(a) == set(ATTENTION_SCHEMA.names) and a["sample_id"] == b["sample_id"]
@@ -145,10 +146,10 @@ def test_order_and_batch_size_do_not_matter(job: AttentionJob) -> None:
 
 
 def test_a_sample_without_picture_is_named_and_the_rest_goes_on(job: AttentionJob) -> None:
-    items = load(job.gold, select(job.gold, [TASKS["color"]], 3, 100)[0])
-    rows = rows_of(
-        Watcher(job.model), job, [replace(items[0], image=None, error="cannot decode"), *items[1:]]
-    )
+    chunk = select(job.gold, [TASKS["color"]], 3, 100)[0]
+    items = load(job.gold, chunk)
+    broken = [replace(items[0], image=None, error="cannot decode"), *items[1:]]
+    rows = rows_of(Watcher(job.model), job, chunk, broken)
     assert rows[0]["state"] == "failed" and rows[0]["reason"] == "image: cannot decode"
     assert all(r["state"] == "accepted" for r in rows[1:])
 
@@ -212,7 +213,7 @@ def test_mistakes_are_named(
     gold: GoldSet, options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = ["--corpus", gold.corpus, "--instructions", gold.instructions, "--output", str(tmp_path)]
-    assert main([*options, *data]) == 2
+    assert main([*data, *options]) == 2
     assert said in capsys.readouterr().err
 
 
