@@ -11,8 +11,8 @@ LETTER = "\nAnswer with the option's letter from the given choices directly."
 
 def test_scienceqa_with_and_without_picture(tmp_path: Path) -> None:
     row = {"question": "Which is north?", "choices": ["Maine", "Ohio"], "answer": 1, "hint": "",
-           "task": "closed choice", "grade": "grade2", "subject": "social science", "topic": "geography", "category": "Geography",
-           "skill": "", "lecture": "", "solution": ""}  # fmt: skip
+           "task": "closed choice", "grade": "grade2", "subject": "social science",
+           "topic": "geography", "category": "Geography", "skill": "", "lecture": "", "solution": ""}  # fmt: skip
     rows = [{**row, "image": cell()}, {**row, "image": None, "hint": "A hint."}]
     parquet(tmp_path / "hub/ScienceQA-FULL/test-00000-of-00001.parquet", rows)
     made = Made("scienceqa", tmp_path / "hub")
