@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from pathlib import Path
@@ -19,6 +20,8 @@ from train.checkpoint import Entry, StoredState, entries
 from train.config import TrainConfig
 from train.prepare import chat_format
 
+# It says where it saved, which is a temporary folder.
+logging.getLogger("huggingface_hub.serialization").setLevel(logging.WARNING)
 # Larger weights are split into files of this size, which hubs and loaders handle best.
 _FILE_SIZE = "5GB"
 
