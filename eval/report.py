@@ -5,7 +5,7 @@ model.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster import storage
@@ -13,14 +13,26 @@ from cluster.datasets import iter_tables, manifest_hash, read_manifest
 from cluster.errors import UserError
 from cluster.manifest import Manifest
 from eval import diagnostics
+from eval.recipes import check
 from eval.results import RESULT_SCHEMA, score_tasks
-from eval.summary import Run, compare, show
+from eval.summary import Reported, Run, compare
+from eval.terminal import show
 
 
 def summarise(
-    uris: Sequence[str], baseline: str | None = None, *, draws: int = 10_000, seed: int = 0
+    uris: Sequence[str],
+    baseline: str | None = None,
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
+    recipes: Mapping[str, Sequence[str]] | None = None,
+    reported: Mapping[str, Mapping[str, Reported]] | None = None,
 ) -> dict[str, Any]:
     """The comparison of all runs at ``uris`` with the diagnostics, JSON-ready.
+
+    Args:
+        recipes: models that are training seeds of one recipe, by its name.
+        reported: numbers without samples, by model and task, as `eval.interop.lmms.reported` reads them.
 
     Raises:
         UserError: a URI is no published eval data set, a name stands for two models, or nothing holds
@@ -37,16 +49,17 @@ def summarise(
             forced.append(diagnostics.read(_name(manifest), rows))
         else:
             runs.append(_run(uri, manifest))
+    for name, numbers in (reported or {}).items():
+        runs.append(Run(name=name, revision="", tasks={}, info={"uri": "", "samples": 0}, reported=numbers))
     if not runs:
-        raise UserError(
-            "none of the data sets holds answers; give the URIs that `python -m eval run` printed"
-        )
+        raise UserError("none of the data sets holds answers; give the URIs that `l2t eval run` printed")
     names = [r.name for r in runs]
     if len(set(names)) < len(names):
         raise UserError(f"several runs have the same name: {', '.join(names)}. Give each model its own name.")
     if baseline is not None and baseline not in names:
         raise UserError(f"the baseline {baseline!r} is not among the runs: {', '.join(names)}")
-    summary = compare(runs, baseline, draws=draws, seed=seed)
+    check(recipes or {}, names)
+    summary = compare(runs, baseline, draws=draws, seed=seed, recipes=recipes)
     summary["diagnostics"] = diagnostics.compare(forced, summary["baseline"])
     summary["sources"] = [_source(uri) for uri in uris]
     return summary

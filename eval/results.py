@@ -36,6 +36,9 @@ RESULT_SCHEMA = pa.schema(
         ("golds", pa.list_(pa.string())),
         ("options", pa.list_(pa.string())),
         ("objects", pa.list_(pa.string())),
+        ("category", pa.string()),
+        ("group", pa.string()),
+        ("meta", pa.string()),  # JSON
         ("score", pa.float64()),
         ("state", pa.string()),
         ("reason", pa.string()),
@@ -44,7 +47,7 @@ RESULT_SCHEMA = pa.schema(
         ("tokens_cached", pa.int32()),
         ("tokens_completion", pa.int32()),
     ],
-    metadata={"l2t.schema": "eval_result", "l2t.schema_version": "1"},
+    metadata={"l2t.schema": "eval_result", "l2t.schema_version": "2"},
 )
 
 
@@ -56,7 +59,10 @@ def sample_key(revision: str, prompt: str, image_sha: str, sampling: Sampling) -
 
 @dataclass(frozen=True, kw_only=True)
 class TaskScores:
-    """One task of one run: row i of ``stats`` is sample ``ids[i]`` about image ``clusters[i]``."""
+    """One task of one run: row i of ``stats`` is sample ``ids[i]`` about image ``clusters[i]``.
+
+    A rule whose groups span images names larger clusters (`Scorer.cluster`).
+    """
 
     task: Task
     ids: list[str]
@@ -74,7 +80,10 @@ def answer_of(row: dict[str, object]) -> Answer:
         golds=tuple(row["golds"] or ()),  # type: ignore[arg-type]
         options=tuple(row["options"] or ()),  # type: ignore[arg-type]
         objects=tuple(row["objects"] or ()),  # type: ignore[arg-type]
-        group=str(row["image_id"]),
+        # Most tasks judge the questions of an image together; others name their groups.
+        group=str(row.get("group") or row["image_id"]),
+        category=str(row.get("category") or ""),
+        meta=json.loads(str(row.get("meta") or "{}")),
     )
 
 
@@ -88,19 +97,21 @@ def score_tasks(tables: Iterable[pa.Table]) -> dict[str, TaskScores]:
 
 
 def _score(task: Task, rows: list[dict[str, object]]) -> TaskScores:
+    answers = [answer_of(r) for r in rows]
+    cluster = task.rule.cluster or (lambda _: "")
     return TaskScores(
         task=task,
         ids=[str(r["sample_id"]) for r in rows],
-        clusters=[str(r["image_id"]) for r in rows],
-        stats=task.rule.score([answer_of(r) for r in rows]).stats,
+        clusters=[cluster(a) or str(r["image_id"]) for a, r in zip(answers, rows, strict=True)],
+        stats=task.rule.score(answers).stats,
         truncated=sum(r["finish_reason"] == "length" for r in rows),
         failed=sum(r["state"] == "failed" for r in rows),
     )
 
 
 def shard_scores(task: Task, answers: list[Answer]) -> tuple[list[str], list[float | None]]:
-    """(parsed, score) of some answers of a task; scores are None for corpus-level rules."""
+    """(parsed, score) of some answers of a task; scores are None where the rule says nothing of one sample."""
     scored = task.rule.score(answers)
-    if task.rule.corpus:
+    if task.rule.corpus and task.rule.each is None:
         return scored.parsed, [None] * len(answers)
     return scored.parsed, [None if math.isnan(v) else float(v) for v in task.rule.sample_scores(scored)]

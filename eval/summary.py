@@ -1,84 +1,113 @@
-"""Compare runs: values with clustered errors, paired differences, and means over tasks.
+"""Compare runs: values with their errors, paired differences, relative improvement by category.
 
-The mean relative improvement is the paper's Table 1 average (per task, unweighted). Its error here follows
-the delta method over images that all tasks share, which is *ours*.
+Everything is in the units that papers print (percent, CIDEr times 100) and ready for JSON.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from eval.improvement import (
+    OVERALL,
+    REFCOCO,
+    TABLE_METRIC,
+    Average,
+    Change,
+    averages,
+    category_of,
+    mean,
+    relative,
+)
+from eval.recipes import over_recipes
 from eval.results import TaskScores
-from eval.scorers.base import Metric, Ratio
-from eval.statistics import Difference, Estimate, estimate, holm, paired, two_sided_p
+from eval.scorers.base import Array, Metric, Ratio
+from eval.statistics import Difference, Estimate, estimate, holm, is_mean, paired, two_sided_p
 from eval.tasks import TASKS
+
+# The two sets of tasks that means are taken over, and what is left out of each.
+VIEWS: Mapping[str, tuple[str, ...]] = {"all": (), "without_refcoco": REFCOCO}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reported:
+    """A number of a task without its samples, in printed units; ``se`` as reported, NaN where it was not."""
+
+    value: float
+    se: float = math.nan
+    n: int = 0
+    rule: str = "reported"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A model's scored tasks; ``info`` is what a reader wants to know of the run (uri, tokens …)."""
+    """A model's scored tasks; ``info`` is what a reader wants to know of the run (uri, tokens …).
+
+    ``reported`` are numbers of tasks whose samples are not there (of a paper, of another tool).
+    """
 
     name: str
     revision: str
     tasks: Mapping[str, TaskScores]
     info: Mapping[str, Any]
+    reported: Mapping[str, Reported] = field(default_factory=dict)
+
+    def has(self, task: str) -> bool:
+        """Whether there is any number of this task."""
+        return task in self.tasks or task in self.reported
 
 
 def compare(
-    runs: Sequence[Run], baseline: str | None = None, *, draws: int = 10_000, seed: int = 0
+    runs: Sequence[Run],
+    baseline: str | None = None,
+    *,
+    draws: int = 10_000,
+    seed: int = 0,
+    recipes: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
-    """The comparison as JSON-ready data; all values in the units that papers print (percent, CIDEr times
-    100).
+    """The comparison as JSON-ready data.
 
     Args:
         baseline: run that differences and relative means refer to; the first run by default.
+        draws, seed: of the bootstrap.
+        recipes: runs that are training seeds of one recipe, by its name.
     """
     if not runs:
         raise ValueError("nothing to compare")
     base = next((r for r in runs if r.name == baseline), runs[0])
-    names = [t for t in TASKS if any(t in r.tasks for r in runs)]
+    names = [t for t in TASKS if any(r.has(t) for r in runs)]
     tasks = [_task(name, runs, base, draws=draws, seed=seed) for name in names]
     _adjust(tasks)
-    shared = [n for n in names if all(n in r.tasks for r in runs)]
+    shared = [n for n in names if all(r.has(n) for r in runs)]
+    changes = {r.name: _changes(r, base, shared) for r in runs}
+    views = {
+        view: {r.name: averages(changes[r.name], without) for r in runs} for view, without in VIEWS.items()
+    }
     return {
         "baseline": base.name,
         "models": [{"name": r.name, "revision": r.revision, **r.info} for r in runs],
         "tasks": tasks,
-        "mean": {r.name: _mean(r, base, shared) for r in runs},
+        "mean": {r.name: _mean(r, shared, views["all"][r.name]) for r in runs},
+        "averages": {view: _averages(found, base.name) for view, found in views.items()},
+        "seeds": over_recipes(tasks, recipes or {}, base.name),
     }
 
 
 def _task(name: str, runs: Sequence[Run], base: Run, *, draws: int, seed: int) -> dict[str, Any]:
-    have = [r for r in runs if name in r.tasks]
-    task = have[0].tasks[name].task
+    task = TASKS[name]
     metric = task.rule.metrics[task.rule.primary]
-    models: dict[str, Any] = {}
-    differences: dict[str, Any] = {}
-    for run in have:
-        scores = run.tasks[name]
-        metrics = {
-            # Bootstrapped side metrics (BLEU) get fewer draws: their error is read to two digits at most.
-            key: _scaled(
-                estimate(m, scores.stats, scores.clusters, draws=max(200, draws // 10), seed=seed), m
-            )
-            if m is not metric
-            else _scaled(estimate(m, scores.stats, scores.clusters, draws=draws, seed=seed), m)
-            for key, m in task.rule.metrics.items()
-        }
-        models[run.name] = {
-            **metrics[task.rule.primary],
-            "metrics": metrics,
-            "truncated": scores.truncated,
-            "failed": scores.failed,
-        }
-        if run is not base and name in base.tasks:
-            differences[run.name] = _difference(scores, base.tasks[name], metric, draws=draws, seed=seed)
+    models = {r.name: _entry(r, name, draws=draws, seed=seed) for r in runs if r.has(name)}
+    differences = {
+        r.name: _difference(r, base, name, draws=draws, seed=seed)
+        for r in runs
+        if r is not base and r.has(name) and base.has(name)
+    }
     return {
         "task": name,
         "title": task.title,
+        "category": category_of(name),
         "rule": task.version,
         "metric": task.rule.primary,
         "higher": metric.higher,
@@ -91,6 +120,45 @@ def _task(name: str, runs: Sequence[Run], base: Run, *, draws: int, seed: int) -
     }
 
 
+def _entry(run: Run, name: str, *, draws: int, seed: int) -> dict[str, Any]:
+    rule = TASKS[name].rule
+    if name not in run.tasks:
+        said = run.reported[name]
+        low, high = said.value - 1.96 * said.se, said.value + 1.96 * said.se
+        known = {"value": said.value, "se": said.se, "se_independent": said.se, "low": low, "high": high}
+        numbers = {k: _number(v) for k, v in known.items()}
+        metrics = {key: numbers for key in (rule.primary, TABLE_METRIC.get(name, rule.primary))}
+        extra = {"method": said.rule, "metrics": metrics, "truncated": 0, "failed": 0}
+        return {**numbers, "n": said.n, "clusters": said.n, **extra}
+    scores = run.tasks[name]
+    metrics = {}
+    for key, metric in rule.metrics.items():
+        # Side metrics (BLEU, F1) get fewer draws: their error is read to two digits at most.
+        enough = draws if key == rule.primary else max(200, draws // 10)
+        found = estimate(
+            metric, scores.stats, scores.clusters, draws=enough, seed=seed, resample=_resampled(name, key)
+        )
+        metrics[key] = _scaled(found, metric)
+    return {
+        **metrics[rule.primary],
+        "method": _method(name, rule.metrics[rule.primary], scores.stats),
+        "metrics": metrics,
+        "truncated": scores.truncated,
+        "failed": scores.failed,
+    }
+
+
+def _resampled(task: str, key: str) -> bool:
+    """CIDEr, whose idf is that of the whole task."""
+    rule = TASKS[task].rule
+    return rule.corpus and key == rule.primary
+
+
+def _method(task: str, metric: Metric, *stats: Array) -> str:
+    closed = is_mean(metric, *stats) and not _resampled(task, TASKS[task].rule.primary)
+    return "clustered" if closed else "bootstrap"
+
+
 def _scaled(value: Estimate | Difference, metric: Metric) -> dict[str, Any]:
     scaled = {"value", "se", "se_independent", "low", "high"}
     return {k: _number(v * metric.scale if k in scaled else v) for k, v in asdict(value).items()}
@@ -101,13 +169,39 @@ def _number(value: float) -> float | int | None:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _difference(a: TaskScores, b: TaskScores, metric: Metric, *, draws: int, seed: int) -> dict[str, Any]:
-    """Paired on the samples that both have; ``n`` says how many these are."""
+@dataclass(frozen=True)
+class _Pair:
+    """The samples that two runs of a task share: row i of both is the same one."""
+
+    mine: Array
+    theirs: Array
+    clusters: list[str]
+
+
+def _pair(a: TaskScores, b: TaskScores) -> _Pair:
     at = {sample: i for i, sample in enumerate(b.ids)}
     both = [(i, at[sample]) for i, sample in enumerate(a.ids) if sample in at]
     left, right = [i for i, _ in both], [j for _, j in both]
-    clusters = [a.clusters[i] for i in left]
-    return _scaled(paired(metric, a.stats[left], b.stats[right], clusters, draws=draws, seed=seed), metric)
+    return _Pair(a.stats[left], b.stats[right], [a.clusters[i] for i in left])
+
+
+def _difference(run: Run, base: Run, name: str, *, draws: int, seed: int) -> dict[str, Any]:
+    """Paired on the samples that both have; ``n`` says how many these are. Of reported numbers the value alone."""
+    rule = TASKS[name].rule
+    metric = rule.metrics[rule.primary]
+    change = _number(_change(run, base, name).value)
+    if name not in run.tasks or name not in base.tasks:
+        value = _value(run, name, rule.primary) - _value(base, name, rule.primary)
+        nothing = dict.fromkeys(("se", "low", "high", "p"))
+        empty = {"n": 0, "clusters": 0, "method": "reported", "relative": change}
+        return {"value": _number(value), **nothing, **empty}
+    pair = _pair(run.tasks[name], base.tasks[name])
+    found = paired(
+        metric, pair.mine, pair.theirs, pair.clusters,
+        draws=draws, seed=seed, resample=_resampled(name, rule.primary),
+    )  # fmt: skip
+    method = _method(name, metric, pair.mine, pair.theirs)
+    return {**_scaled(found, metric), "method": method, "relative": change}
 
 
 def _adjust(tasks: list[dict[str, Any]]) -> None:
@@ -119,101 +213,96 @@ def _adjust(tasks: list[dict[str, Any]]) -> None:
             cell["p_holm"] = _number(p)
 
 
-def _mean(run: Run, base: Run, tasks: Sequence[str]) -> dict[str, Any]:
-    """Unweighted means over tasks: of the values, and of the improvement relative to the base (both in
-    percent).
-    """
-    values, relative, counted = [], [], 0
-    value_residual: dict[str, float] = {}
-    relative_residual: dict[str, float] = {}
-    for name in tasks:
-        metric = run.tasks[name].task.rule.metrics[run.tasks[name].task.rule.primary]
-        if not isinstance(metric.value, Ratio):
-            continue
-        mine, mine_residual = _residuals(run.tasks[name], metric.value)
-        theirs, their_residual = _residuals(base.tasks[name], metric.value)
-        if math.isnan(mine) or math.isnan(theirs):
-            continue
-        sign = 1.0 if metric.higher else -1.0
-        if metric.higher and metric.share:
-            values.append(mine * metric.scale)
-            _add(value_residual, mine_residual, metric.scale)
-        if theirs != 0:
-            counted += 1
-            relative.append(sign * 100 * (mine / theirs - 1))
-            _add(relative_residual, mine_residual, sign * 100 / theirs)
-            _add(relative_residual, their_residual, -sign * 100 * mine / theirs**2)
-    mean = _mean_of(values, value_residual)
-    change = _mean_of(relative, relative_residual)
-    if run is base:
-        change["p"] = None
-    return {"value": mean, "relative": change, "tasks": len(values), "relative_tasks": counted}
+def _value(run: Run, name: str, key: str) -> float:
+    """A metric of a run in printed units."""
+    if name not in run.tasks:
+        return run.reported[name].value
+    metric = TASKS[name].rule.metrics[key]
+    stats = run.tasks[name].stats
+    return float(metric.value(stats.sum(axis=0))) * metric.scale if len(stats) else math.nan
 
 
-def _mean_of(values: list[float], residual: Mapping[str, float]) -> dict[str, Any]:
-    if not values:
-        return {"value": None, "se": None, "p": None}
-    mean = sum(values) / len(values)
-    se = math.sqrt(sum(r * r for r in residual.values())) / len(values)
-    return {"value": mean, "se": se, "p": two_sided_p(mean, se)}
+def _changes(run: Run, base: Run, tasks: Sequence[str]) -> dict[str, Change]:
+    return {name: _change(run, base, name) for name in tasks}
 
 
-def _residuals(scores: TaskScores, of: Ratio) -> tuple[float, dict[str, float]]:
-    """The value and each image's share in its error."""
-    value, residual = of.residuals(scores.stats)
-    by_image: dict[str, float] = {}
-    for image, share in zip(scores.clusters, residual, strict=True):
-        by_image[image] = by_image.get(image, 0.0) + float(share)
-    return value, by_image
+def _change(run: Run, base: Run, name: str) -> Change:
+    """Relative improvement of a task by the metric that Table 1 takes, on the samples that both have."""
+    rule = TASKS[name].rule
+    key = TABLE_METRIC.get(name, rule.primary)
+    metric = rule.metrics[key]
+    known = name in run.tasks and name in base.tasks
+    if not known or not isinstance(metric.value, Ratio):
+        mine, theirs = _value(run, name, key), _value(base, name, key)
+        return Change(value=relative(mine, theirs, higher=metric.higher))
+    pair = _pair(run.tasks[name], base.tasks[name])
+    mine, my_part = metric.value.residuals(pair.mine)
+    theirs, their_part = metric.value.residuals(pair.theirs)
+    value = relative(mine, theirs, higher=metric.higher)
+    if math.isnan(value):
+        return Change(value=value)
+    sign = 100.0 if metric.higher else -100.0
+    parts = sign * (my_part / abs(theirs) - their_part * mine / (theirs * abs(theirs)))
+    return Change(value=value, residual=_by_image(name, pair.clusters, parts))
 
 
-def _add(into: dict[str, float], residual: Mapping[str, float], factor: float) -> None:
-    for image, value in residual.items():
-        into[image] = into.get(image, 0.0) + factor * value
+def _by_image(task: str, clusters: Sequence[str], parts: Array) -> dict[str, float]:
+    """Sums of parts by image; "1.jpg" of one benchmark is not that of another."""
+    place, found = TASKS[task].benchmark, dict[str, float]()
+    for image, part in zip(clusters, parts, strict=True):
+        key = f"{place}|{image}"
+        found[key] = found.get(key, 0.0) + float(part)
+    return found
 
 
-def show(summary: Mapping[str, Any]) -> str:
-    """The comparison as a terminal table: value ± clustered SE, ``*`` where Holm-adjusted p < 0.05 against
-    the base.
-    """
-    names = [m["name"] for m in summary["models"]]
-    header = ["task", "metric", "n", *names]
-    body = []
-    for task in summary["tasks"]:
-        arrow = "" if task["higher"] else " ↓"
-        cells = [_cell(task, name) for name in names]
-        body.append([task["task"], task["metric"] + arrow, str(task["n"]), *cells])
-    mean, relative = [], []
-    for name in names:
-        entry = summary["mean"][name]
-        mean.append(_plus_minus(entry["value"]))
-        relative.append(
-            "baseline" if name == summary["baseline"] else _plus_minus(entry["relative"], sign=True) + " %"
-        )
-    foot = [["mean of shares", "", "", *mean], ["mean relative", f"vs {summary['baseline']}", "", *relative]]
-    widths = [max(len(row[i]) for row in [header, *body, *foot]) for i in range(len(header))]
-    rule = "  ".join("-" * w for w in widths)
-
-    def line(row: list[str]) -> str:
-        return "  ".join(
-            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
-        )
-
-    parts = [line(header), rule, *map(line, body), rule, *map(line, foot)]
-    note = "value ± standard error clustered by image; * differs from the base, Holm-adjusted p < 0.05"
-    return "\n".join([*(p.rstrip() for p in parts), note])
+def _averages(found: Mapping[str, Mapping[str, Average]], base: str) -> dict[str, Any]:
+    """By category: the tasks, and each model's mean improvement over the base."""
+    blocks = dict.fromkeys(name for each in found.values() for name in each)
+    order = [*(b for b in blocks if b != OVERALL), *(b for b in blocks if b == OVERALL)]
+    return {
+        block: {
+            "tasks": list(next(each[block].tasks for each in found.values() if block in each)),
+            "models": {
+                model: _with_error(each[block].change)
+                for model, each in found.items()
+                if block in each and model != base
+            },
+        }
+        for block in order
+    }
 
 
-def _cell(task: Mapping[str, Any], name: str) -> str:
-    if name not in task["models"]:
-        return "-"
-    p = task["differences"].get(name, {}).get("p_holm")
-    star = "*" if p is not None and p < 0.05 else " "
-    return _plus_minus(task["models"][name]) + star
+def _with_error(change: Change) -> dict[str, Any]:
+    se = change.se
+    p = None if se is None else _number(two_sided_p(change.value, se))
+    return {"value": _number(change.value), "se": se, "p": p}
 
 
-def _plus_minus(entry: Mapping[str, Any], *, sign: bool = False) -> str:
-    if entry["value"] is None:
-        return "-"
-    value = f"{entry['value']:+.1f}" if sign else f"{entry['value']:.1f}"
-    return f"{value} ± {entry['se']:.1f}" if entry["se"] is not None else value
+def _mean(run: Run, tasks: Sequence[str], improved: Mapping[str, Average]) -> dict[str, Any]:
+    """Unweighted means over tasks that all runs have: of values that are shares, and of the improvement."""
+    values = [_share(run, name) for name in tasks if _is_share(name)]
+    known = [v for v in values if math.isfinite(v.value)]
+    overall = improved.get(OVERALL)
+    nothing = {"value": None, "se": None, "p": None}
+    return {
+        "value": _with_error(mean(known)) if known else nothing,
+        "relative": _with_error(overall.change) if overall else nothing,
+        "tasks": len(known),
+        "relative_tasks": len(overall.tasks) if overall else 0,
+    }
+
+
+def _is_share(name: str) -> bool:
+    metric = TASKS[name].rule.metrics[TASKS[name].rule.primary]
+    return metric.share and metric.higher
+
+
+def _share(run: Run, name: str) -> Change:
+    rule = TASKS[name].rule
+    metric = rule.metrics[rule.primary]
+    if name not in run.tasks or not isinstance(metric.value, Ratio):
+        return Change(value=_value(run, name, rule.primary))
+    scores = run.tasks[name]
+    value, parts = metric.value.residuals(scores.stats)
+    residual = _by_image(name, scores.clusters, parts * metric.scale)
+    return Change(value=value * metric.scale, residual=residual)

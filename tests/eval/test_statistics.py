@@ -16,7 +16,6 @@ from eval.statistics import (
     paired,
     paired_mean,
     ratio_estimate,
-    seeds_estimate,
     wilson,
 )
 
@@ -141,13 +140,3 @@ def test_wilson_by_hand() -> None:
     assert wilson(81, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 20)[1:] == pytest.approx((0.0, 0.1611), abs=5e-5)
     assert math.isnan(wilson(0, 0)[0])
-
-
-def test_seeds_use_student_t() -> None:
-    mean, low, high = seeds_estimate([1.0, 2.0, 3.0])
-    assert (
-        mean == 2
-        and high - mean == pytest.approx(4.3027 / math.sqrt(3))
-        and mean - low == pytest.approx(high - mean)
-    )
-    assert math.isnan(seeds_estimate([1.0])[1])
