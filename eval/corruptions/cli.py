@@ -13,14 +13,16 @@ PAPER = (("gaussian_noise", "defocus_blur", "contrast", "brightness"), (1, 3, 5)
 PRESETS = {"paper": PAPER, "all": (NAMES, LEVELS), "imagenet-c": (MAIN, LEVELS)}
 
 EXAMPLES = """examples:
-  l2t eval corrupt runs/coco/corpus runs/coco-c --preset paper      the 4 x 3 of Sight Beyond Text
-  l2t eval corrupt runs/coco/corpus runs/coco-c --preset all        15 + 4 corruptions x 5 severities
-  l2t eval corrupt runs/flickr/corpus s3://bucket/flickr-c --corruptions fog snow --severities 3
-  l2t eval corrupt runs/coco/corpus runs/coco-c --corruptions frost --frost-images imagenet_c/frost
-  l2t eval corrupt --list                                           what there is
+  l2t eval corrupt runs/benchmarks runs/coco-c --names coco --preset paper   the 4 x 3 of Sight Beyond Text
+  l2t eval corrupt runs/benchmarks runs/coco-c --names coco --preset all     15 + 4 corruptions x 5 severities
+  l2t eval corrupt runs/world/corpora/starter-test runs/starter-c --corruptions fog snow --severities 3
+  l2t eval corrupt runs/benchmarks s3://bucket/c --names flickr30k --corruptions frost --frost-images frost/
+  l2t eval corrupt --list                                                     what there is
 
-Each goes to <output>/<corruption>/<severity>, a corpus of its own: evaluate on it with
-  l2t eval run starter ... corpus=runs/coco-c/fog/3 instructions=<the gold set of runs/coco/corpus>
+Of benchmarks, <output>/<corruption>/<severity> is a root as `l2t eval import` makes one, with the same questions:
+  l2t eval run robustness ... benchmarks=runs/coco-c/fog/3
+Of a corpus it is a corpus, for the questions of the old one:
+  l2t eval run starter ... corpus=runs/starter-c/fog/3 instructions=runs/world/instructions/starter-test-questions
 Pictures are kept as PNG, about 0.5 MB each at 640 x 480 (--encoding jpeg: half of that, and not exact).
 """
 
@@ -42,27 +44,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not names:
         parser.error("give --preset or --corruptions")
     from cluster.errors import UserError
+
+    try:
+        picks = [(name, level) for name in dict.fromkeys(names) for level in dict.fromkeys(levels)]
+        print(*_make(args, picks), sep="\n")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _make(args: argparse.Namespace, picks: Sequence[tuple[str, int]]) -> list[str]:
+    """The new corpora, or the new roots of benchmarks."""
     from cluster.storage import join
+    from eval.corruptions.benchmarks import corrupt_benchmarks
     from eval.corruptions.dataset import CorruptionJob, corrupt_corpora
 
-    jobs = [
+    how = {"encoding": args.encoding, "photographs": args.frost_images}
+    if args.names:
+        return corrupt_benchmarks(args.corpus, args.names, args.output, picks, **how)
+    return corrupt_corpora([
         CorruptionJob(
             corpus=args.corpus,
             output=join(args.output, name, str(level)),
             corruption=name,
             severity=level,
-            encoding=args.encoding,
-            photographs=args.frost_images,
+            **how,
         )
-        for name in dict.fromkeys(names)
-        for level in dict.fromkeys(levels)
-    ]
-    try:
-        print(*corrupt_corpora(jobs), sep="\n")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        for name, level in picks
+    ])  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,8 +82,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("corpus", nargs="?", help="URI of the corpus to corrupt; it stays as it is")
+    parser.add_argument(
+        "corpus",
+        nargs="?",
+        help="URI of the corpus to corrupt, with --names the root of imported benchmarks; it stays as it is",
+    )
     parser.add_argument("output", nargs="?", help="URI below which the corrupted corpora go")
+    parser.add_argument("--names", nargs="+", metavar="BENCHMARK", help="imported benchmarks to corrupt")
     parser.add_argument("--preset", choices=tuple(PRESETS), help="a set of corruptions and severities")
     parser.add_argument("--corruptions", nargs="+", metavar="NAME", help="names from --list")
     parser.add_argument(

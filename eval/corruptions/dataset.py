@@ -191,7 +191,7 @@ def corrupt_shard(job: CorruptionJob, shard: int) -> None:
         kept.append(row)
         pictures.append({"bytes": data, "path": None})
         hashes.append(sha256(data))
-    rows = _with_column(table.take(kept), "image", pictures)
+    rows = _with_column(table.take(pa.array(kept, pa.int64())), "image", pictures)
     tables = {"rows": _with_column(rows, "sha256", hashes)}
     if rejects:
         tables["rejects"] = to_table(rejects)

@@ -23,6 +23,8 @@ from cluster.datasets import commit_shard, freeze, pending_shards, plan_dataset,
 from cluster.errors import UserError
 from datagen import corpus
 from datagen.corpus import CorpusRow, decode_image
+from eval.benchmarks.importing import ImportJob, run_import
+from eval.config import GoldSet
 from eval.corruptions import blur, cli, ice, noise
 from eval.corruptions.arrays import Pixels
 from eval.corruptions.corrupt import CORRUPTIONS, corrupt, seed_of
@@ -30,6 +32,7 @@ from eval.corruptions.dataset import CorruptionJob, corrupt_corpora, corrupt_sha
 from eval.corruptions.severities import LEVELS, MAIN, NAMES, SEVERITIES
 from eval.samples import load, select
 from eval.tasks import TASKS
+from tests.eval.benchmarks.layouts import parquet
 from tests.eval.corruption_reference import DETERMINISTIC, DRAWS, RANDOM, measures, picture
 
 GOLDEN = np.load(Path(__file__).with_name("golden_corruptions.npz"))
@@ -297,3 +300,29 @@ def test_the_presets_and_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     for wrong in ([], ["c"], ["c", "o"], ["c", "o", "--preset", "paper", "--severities", "1"]):
         with pytest.raises(SystemExit):
             cli.main(wrong)
+
+
+def test_imported_benchmarks_get_roots_of_their_own(tmp_path: Path) -> None:
+    rows = [
+        {"id": str(k), "question_id": str(k), "question": f"Is there a {k}?", "category": "random", "answer": "yes",
+         "image_source": f"i{k}", "image": {"bytes": b"damaged" if k == 3 else _png(picture(24, 32, k)), "path": None}}
+        for k in range(5)
+    ]  # fmt: skip
+    parquet(tmp_path / "pope/data/test-00000-of-00001.parquet", rows)
+    root = str(tmp_path / "b")
+    run_import(ImportJob(benchmark="pope", sources=(str(tmp_path / "pope"),), output=root, shard_images=2))
+    options = ["--names", "pope", "--corruptions", "contrast", "--severities", "5"]
+    assert cli.main([root, str(tmp_path / "c"), *options]) == 0
+    there = str(tmp_path / "c/contrast/5")
+    clean, damaged = (GoldSet(benchmarks=r, names=("pope",)) for r in (root, there))
+    tasks = [TASKS["pope_random"]]
+    before, after = (
+        [item for chunk in select(g, tasks, None, 100) for item in load(g, chunk)] for g in (clean, damaged)
+    )
+    assert [b.sample for b in before] == [a.sample for a in after] and len(before) == 4
+    for b, a in zip(before, after, strict=True):
+        assert b.image and a.image and np.array_equal(corrupt(b.image, "contrast", 5), np.asarray(a.image))
+    gold = read_manifest(f"{there}/gold/pope")
+    assert gold.totals.counts == read_manifest(f"{root}/gold/pope").totals.counts
+    assert [parent.uri for parent in gold.parents] == [f"{root}/gold/pope", f"{there}/corpora/pope"]
+    assert cli.main([root, str(tmp_path / "c"), *options[2:], "--names", "vqav2"]) == 2
