@@ -1,6 +1,6 @@
 """Imported benchmarks with corrupted pictures: a root for each corruption and severity, as an import makes one.
 
-    corrupt_benchmarks("runs/benchmarks", ["coco"], "runs/coco-c", [("fog", 3)])    # -> ["runs/coco-c/fog/3"]
+    corrupt_benchmarks("runs/benchmarks", ["coco_karpathy"], "runs/coco-c", [("fog", 3)])    # -> ["runs/coco-c/fog/3"]
 
 Pictures go to ``<root>/corpora/<benchmark>``; the gold rows are copied to ``<root>/gold/<benchmark>``, so that a root
 is all that ``l2t eval run ... benchmarks=<root>`` needs.

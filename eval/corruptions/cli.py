@@ -13,8 +13,8 @@ PAPER = (("gaussian_noise", "defocus_blur", "contrast", "brightness"), (1, 3, 5)
 PRESETS = {"paper": PAPER, "all": (NAMES, LEVELS), "imagenet-c": (MAIN, LEVELS)}
 
 EXAMPLES = """examples:
-  l2t eval corrupt runs/benchmarks runs/coco-c --names coco --preset paper   the 4 x 3 of Sight Beyond Text
-  l2t eval corrupt runs/benchmarks runs/coco-c --names coco --preset all     15 + 4 corruptions x 5 severities
+  l2t eval corrupt runs/benchmarks runs/coco-c --names coco_karpathy --preset paper   the 4 x 3 of Sight Beyond Text
+  l2t eval corrupt runs/benchmarks runs/coco-c --names coco_karpathy --preset all     15 + 4 corruptions x 5 severities
   l2t eval corrupt runs/world/corpora/starter-test runs/starter-c --corruptions fog snow --severities 3
   l2t eval corrupt runs/benchmarks s3://bucket/c --names flickr30k --corruptions frost --frost-images frost/
   l2t eval corrupt --list                                                     what there is
