@@ -34,26 +34,24 @@ def _by_image(sources: Sources) -> Iterator[Row]:
     objects: dict[object, list[object]] = {}
     names: dict[object, object] = {}
     for row in all_rows(sources):
-        image = row.values.get("image_id")
+        image = cells.key(row.values.get("image_id"))
         if row.table == "annotations" and isinstance(row.values.get("caption"), str):
             captions.setdefault(image, []).append(row.values["caption"])
         elif row.table == "annotations" and "category_id" in row.values:
-            objects.setdefault(image, []).append(row.values["category_id"])
+            objects.setdefault(image, []).append(cells.key(row.values["category_id"]))
         elif row.table == "categories":
-            names[row.values.get("id")] = row.values.get("name")
+            names[cells.key(row.values.get("id"))] = row.values.get("name")
     listed: set[object] = set()
     for row in all_rows(sources):
         if row.table in ("annotations", "categories", "licenses", "info"):
             continue
         if row.table == "images" and "sentences" not in row.values:
-            image = row.values.get("id")
+            image = cells.key(row.values.get("id"))
             if image in listed:
                 continue  # the same picture, in the file of the objects
             listed.add(image)
             seen = sorted({str(names[c]) for c in objects.get(image, ()) if names.get(c) is not None})
-            row = replace(
-                row, values={**row.values, "captions": captions.get(image, []), "objects": seen, "coco": True}
-            )
+            row = replace(row, values={**row.values, "captions": captions.get(image, []), "objects": seen})
         yield row
 
 
@@ -73,7 +71,7 @@ def _pictures(row: Row) -> tuple[cells.ImageRef, ...]:
     if not values.get("image") and not file:
         raise BadRow("no_image", "the row names no picture")
     names = (file, f"{folder}/{file}" if folder else file, f"{row.file.split}2017/{file}", f"images/{file}")
-    coco = values.get("id") if values.get("coco") else None
+    coco = values.get("id") if row.table == "images" else None
     extra = coco_names(coco, row.file.split or "val") if isinstance(coco, int) else ()
     image = values.get("image")
     return cells.pictures(image if isinstance(image, dict | bytes | list) else None, *names, *extra)
@@ -88,7 +86,7 @@ def _caption(row: Row) -> list[Draft]:
             images=_pictures(row),
             golds=cells.answers(values, *CAPTIONS),
             category=cells.optional(values, "image_domain", "domain"),
-            objects=tuple(values.get("objects") or ()) if values.get("coco") else (),
+            objects=cells.texts(values.get("objects"), "objects") if row.table == "images" else (),
         )
     ]
 
@@ -97,7 +95,7 @@ def _textcaps_rows(sources: Sources) -> Iterator[Row]:
     """The official file has a row for each caption, all of them with all references: the first stands for all."""
     seen: set[object] = set()
     for row in all_rows(sources):
-        image = row.values.get("image_id") if row.table == "data" else None
+        image = cells.key(row.values.get("image_id")) if row.table == "data" else None
         if image is not None and image in seen:
             continue
         seen.add(image)

@@ -46,6 +46,11 @@ def first(values: Mapping[str, Any], *names: str) -> Any:
     return next((values[n] for n in names if values.get(n) is not None), None)
 
 
+def key(value: Any) -> str | int | None:
+    """What rows of several files are joined by; None for a cell that can be no key."""
+    return value if isinstance(value, str | int) else None
+
+
 def text(values: Mapping[str, Any], *names: str) -> str:
     """A text or number as text, spaces at its ends taken off.
 

@@ -99,7 +99,7 @@ def _mmstar(row: Row) -> list[Draft]:
 
 def _ai2d(row: Row) -> Iterable[Draft]:
     values = row.values
-    if "imageName" in values or "questions" in values:
+    if values.get("imageName") is not None or values.get("questions") is not None:
         yield from _ai2d_page(row)
         return
     options = cells.listed(values.get("options"), "options")

@@ -15,13 +15,13 @@ from eval.benchmarks.sources import Row, Sources, all_rows
 def _joined(sources: Sources) -> Iterator[Row]:
     """Questions with the picture of their imageId; those of the balanced test-dev split, 398 in number, fit memory."""
     held = {
-        row.values.get("id"): row.values.get("image")
+        cells.key(row.values.get("id")): row.values.get("image")
         for row in all_rows(sources)
         if "question" not in row.values and row.values.get("image") is not None
     }
     for row in all_rows(sources):
         if "question" in row.values or row.bad is not None:
-            image = held.get(row.values.get("imageId"))
+            image = held.get(cells.key(row.values.get("imageId")))
             yield row if image is None else replace(row, values={**row.values, "image": image})
 
 

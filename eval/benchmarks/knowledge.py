@@ -48,8 +48,11 @@ def _with_shots(sources: Sources) -> Iterator[Row]:
     for row in all_rows(sources, COLUMNS):
         if row.file.split == "dev" and sources.split != "dev":
             continue
-        if row.bad is None:
+        try:
             before = shots.get(_subject(row), [])[:SHOTS]
+        except BadRow as error:
+            row = replace(row, bad=row.bad or error)
+        else:
             row = replace(row, values={**row.values, "shots": "".join(f"{shot}\n\n" for shot in before)})
         yield row
 

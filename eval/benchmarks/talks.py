@@ -52,13 +52,13 @@ def _mmhal(row: Row) -> list[Draft]:
 def _with_references(sources: Sources) -> Iterator[Row]:
     """Questions with the reference answers of the same question_id."""
     answers = {
-        row.values.get("question_id"): row.values["choices"]
+        cells.key(row.values.get("question_id")): row.values["choices"]
         for row in all_rows(sources)
         if "choices" in row.values and "turns" not in row.values
     }
     for row in all_rows(sources):
         if "choices" not in row.values:
-            found = answers.get(row.values.get("question_id"))
+            found = answers.get(cells.key(row.values.get("question_id")))
             yield row if found is None else replace(row, values={**row.values, "answers": found})
 
 

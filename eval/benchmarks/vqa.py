@@ -26,7 +26,7 @@ def coco_names(image_id: int, split: str) -> tuple[str, ...]:
 def _joined(sources: Sources) -> Iterator[Row]:
     """Questions with the annotations of the same question_id, whichever file comes first."""
     marks = {
-        row.values.get("question_id"): row.values
+        cells.key(row.values.get("question_id")): row.values
         for file in sources.files
         if file.name.lower().endswith(".json")
         for row in all_rows(replace(sources, files=(file,)))
@@ -34,7 +34,8 @@ def _joined(sources: Sources) -> Iterator[Row]:
     }
     for row in all_rows(sources):
         if row.table != "annotations":
-            yield replace(row, values={**marks.get(row.values.get("question_id"), {}), **row.values})
+            known = marks.get(cells.key(row.values.get("question_id")), {})
+            yield replace(row, values={**known, **row.values})
 
 
 def _vqav2(row: Row) -> list[Draft]:
