@@ -17,45 +17,38 @@ _DROPPED = frozenset({"''", "'", "``", "`", ".", "?", "!", ",", ":", "-", "--", 
 _BRACKETS = {"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"}
 _REPLACED = str.maketrans({
     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u2013": "--", "\u2014": "--",
-    "\u2026": "...", "\u00a3": "#", "\u20ac": "$", "\u00ad": "",
+    "\u2026": "...", "\u00a3": "#", "\u20ac": "$", "\u00a2": " cents ", "\u00ad": "",
 })  # fmt: skip
 
-# Abbreviations whose period belongs to the word; of those in _BEFORE only where something particular follows.
-_TITLES = [
-    "mr",
-    "mrs",
-    "ms",
-    "dr",
-    "prof",
-    "sr",
-    "jr",
-    "st",
-    "ave",
-    "blvd",
-    "rd",
-    "mt",
-    "ft",
-    "co",
-    "corp",
-    "inc",
-    "ltd",
-    "vs",
-    "etc",
-    "e.g",
-    "i.e",
-    "ph.d",
-    "al",
-]
+# Abbreviations whose period belongs to the word, however they are spelt …
+_TITLES = (
+    r"mr|mrs|ms|mme|messrs|dr|prof|sr|jr|esq|hon|sgt|capt|lt|gen|col|cpl|pvt|adm|cmdr|maj|insp|supt|rev|sens?|reps?"
+    r"|govs?|pres|det|st|ave|blvd|rd|mt|ft|sq|bldg|co|corp|inc|ltd|plc|pty|bros|univ|dept|assn|natl|intl|mfg|est|tel"
+    r"|ext|vs|etc|cf|al|e\.g|i\.e|ph|ph\.d|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri"
+    r"|ala|ariz|calif|colo|conn|fla|ga|ind|kans?|ky|md|mich|minn|mo|mont|neb|nev|okla|penn|tenn|va|vt|wisc?|wyo"
+)
+# … and those that are words too, so only with a capital.
+_CAPITALISED = "Ark|Cal|Del|Ida|Ill|La|Mass|Miss|Ore|Pa|Tex|Wash"
+# A single letter keeps its period unless one of these begins the next sentence. At a caption's end the reference
+# looks into the next caption, which mostly begins with one of them; here the period always goes.
+_BEGINS = (
+    "A|About|After|An|As|At|But|He|Her|Here|However|If|In|It|Many|More|Now|One|Other|Our|She|So|Some|Such|That|The"
+    "|Their|Then|There|These|They|This|We|What|When|While|You"
+)
 _CLITIC = r"(?:n't|'(?:s|m|d|re|ve|ll))(?![^\W_])"
 
 _TOKEN = re.compile(
     rf"""
       (?P<url>(?:https?://|www\.)[^\s"<>]+?(?=[.,;:!?)]*(?:\s|$)))
-    | (?P<acronym>(?:[a-z]\.){{2,}})
-    | (?P<title>\b(?:{"|".join(map(re.escape, _TITLES))})\.(?=[\s,;:)]|$)|\bno\.(?=\s*\d)
-        |(?<!\S)[b-z]\.(?=\s+(?-i:[a-z])))
+    | (?P<acronym>(?:[a-z]\.){{2,}}(?![^\W_]))
+    | (?P<fraction>\d{{1,4}}[ ]\d{{1,4}}/\d{{1,4}}(?![\w/]))
+    | (?P<title>\b(?:{_TITLES}|(?-i:{_CAPITALISED}))\.(?=[\s,;:)"']|$)
+        |\bno\.(?=\s*\d)
+        |[a-z]\.(?!\s+(?-i:{_BEGINS})\b)(?=[\s,;:)"']))
     | (?P<time>\d+:\d+(?=[ap]m\b))
     | (?P<decade>'\d0s?\b|'n'|'(?=em\b))
+    | (?P<measure>\d+(?:[.,]\d+)+-[^\W\d_]+)
+    | (?P<decimal>[-+]?\d+(?:[.,]\d+)+(?=[^\W\d_]))
     | (?P<number>[-+]?\d+(?:[.,:/]\d+)*(?!\w|-\w)|\.\d+)
     | (?P<tag>[#@][^\W\d]\w*)
     | (?P<word>[^\W_](?:[^\W_]|[_&/@](?=[^\W_])|\.(?=[^\W\d_])|-(?=[^\W_])|'(?=[^\W\d_]))*)
@@ -75,10 +68,25 @@ _JOINED = {
 }  # fmt: skip
 
 
+# Most captions: letters, commas and a last period need no scanner, which takes 4 times as long.
+_PLAIN = re.compile(r"[A-Za-z]+(?:,? [A-Za-z]+)*\.?")
+_ABBREVIATION = re.compile(rf"{_TITLES}|{_CAPITALISED}", re.IGNORECASE)
+
+
 @lru_cache(maxsize=200_000)
 def tokenize(caption: str) -> str:
     """The caption's tokens joined by single spaces; '' for text without a word."""
     text = " ".join(caption.translate(_REPLACED).split())
+    if _PLAIN.fullmatch(text):
+        plain = text.replace(",", "").removesuffix(".").lower()
+        words = plain.split(" ")
+        if _JOINED.keys().isdisjoint(words) and not _ABBREVIATION.fullmatch(words[-1]):
+            return plain
+    return scan(text)
+
+
+def scan(text: str) -> str:
+    """The tokens of a text with single spaces."""
     tokens: list[str] = []
     for match in _TOKEN.finditer(text):
         tokens.extend(_tokens_of(match.lastgroup or "", match.group().lower()))
@@ -92,6 +100,8 @@ def _tokens_of(kind: str, text: str) -> list[str]:
         if match := _CONTRACTION.match(text):
             return [match.group("stem"), match.group("clitic")]
         return [text]
+    if kind == "fraction":
+        return [text.replace(" ", "\u00a0")]  # one token there, with a space that str.split takes for one
     if kind == "dots":
         return ["..."]
     if kind == "dashes":

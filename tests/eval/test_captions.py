@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from eval.scorers import SCORERS, Answer
 from eval.scorers.cider import cider_d
 from eval.scorers.ngrams import bleu, bleu_counts, lcs, rouge_l
-from eval.scorers.ptb import tokenize
+from eval.scorers.ptb import scan, tokenize
 
 GOLDEN: dict[str, Any] = json.loads(Path(__file__).with_name("golden_captions.json").read_text())
 
@@ -93,3 +93,15 @@ def test_bit_parallel_lcs_equals_the_textbook(a: list[str], b: list[str]) -> Non
 def test_tokens_never_hold_spaces_or_crash(text: str) -> None:
     tokens = tokenize(text)
     assert tokens == " ".join(tokens.split(" ")).strip() and "\n" not in tokens
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.sampled_from([*"aB", "cannot", "St", "La", "la", "dog", "Gonna", "wash", "no"]), max_size=6),
+    st.randoms(),
+)
+def test_plain_captions_need_no_scanner(words: list[str], rng: random.Random) -> None:
+    text = "".join(word + rng.choice([" ", ", ", " ", ""]) for word in words).strip(", ") + rng.choice(
+        ["", "."]
+    )
+    assert tokenize(text) == scan(text)
