@@ -101,18 +101,20 @@ class OptionReader:
 
         self.name = model
         self.device = torch.device(device)
+        self.processor: Any = None
         try:
             config = AutoConfig.from_pretrained(model)
             sees = config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
             kind: Any = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-            self.processor = AutoProcessor.from_pretrained(model) if sees else None
-            self.tokenizer = self.processor.tokenizer if sees else AutoTokenizer.from_pretrained(model)
+            if sees:
+                self.processor = AutoProcessor.from_pretrained(model)
+            tokenizer: Any = self.processor.tokenizer if sees else AutoTokenizer.from_pretrained(model)
             self.model = kind.from_pretrained(model, dtype=getattr(torch, dtype)).to(self.device).eval()
         except (OSError, ValueError) as error:
             raise UserError(f"{model}: transformers cannot load it for teacher forcing: {error}") from error
+        self.tokenizer = tokenizer
         self.tokenizer.padding_side = "left"
         self.longest: int = self.model.config.get_text_config().max_position_embeddings
-        self._image_token = getattr(config, "image_token_id", None)
         self._template: ChatTemplate | None = None
         special = {*self.tokenizer.all_special_tokens, getattr(self.processor, "image_token", "")}
         self._marks = tuple(sorted(mark for mark in special if len(mark) >= MIN_MARKER))
@@ -233,7 +235,6 @@ class OptionReader:
         """Ids of each prompt with all the placeholders of its picture, and the pictures as the model takes them."""
         if splits[0].asked.image is None:
             return [split.shared for split in splits], {}
-        assert self.processor is not None  # `ask` refused the picture otherwise
         # A list per prompt: families with several tiles a picture cannot tell otherwise whose a picture is.
         inputs = self.processor(
             text=[split.asked.prompt + split.asked.options[0] for split in splits],
@@ -259,7 +260,7 @@ class OptionReader:
         inputs |= BatchFeature(features).to(self.device, dtype=self.model.dtype)
         positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
         if features and hasattr(self.model.base_model, "get_rope_index"):
-            kinds = (ids == self._image_token).int()
+            kinds = ids.eq(self.model.config.image_token_id).int()
             inputs["mm_token_type_ids"] = kinds
             positions, _ = self.model.base_model.get_rope_index(
                 ids,
