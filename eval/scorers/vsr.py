@@ -2,8 +2,8 @@
 
 The answer is true or false (or yes, no) where its words hold one kind and not the other; anything else is
 wrong and counted in ``unparsed``. Golds are "True"/"False" or "1"/"0". The area needs a number that is larger
-the surer the model is of "true", ``Answer.meta["p_true"]`` (a probability or a difference of logits); samples
-without it stay out.
+the surer the model is of "true": ``Answer.meta["p_true"]`` (a probability or a difference of logits), or else
+the difference of ``meta["loglikelihoods"]`` where the options are true and false; samples without stay out.
 
 The area is a mean over pairs. A sample's row is its influence (DeLong 1988): a true statement's is the share
 of false ones ranked below it, a false one's the share of true ones above it less the area. They sum to the
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eval.scorers.base import Answer, Array, Columns, Scored, Scorer, fits, ratio
+from eval.scorers.likelihoods import loglikelihoods
 
 _WORD = re.compile(r"[^\W\d_]+|[01]")
 _MEANING = {"true": "true", "yes": "true", "1": "true", "false": "false", "no": "false", "0": "false"}
@@ -57,7 +58,7 @@ def _below(values: Array, others: Array) -> Array:
 def _score(answers: Sequence[Answer]) -> Scored:
     parsed = [read_truth(a.prediction) for a in answers]
     golds = [read_truth(a.gold) for a in answers]
-    sure = np.array([_number(a.meta.get("p_true")) for a in answers], dtype=np.float64)
+    sure = np.array([_sureness(a) for a in answers], dtype=np.float64)
     usable = np.isfinite(sure) & np.array([g != "" for g in golds], dtype=bool)
     above, ranked = np.zeros(len(answers)), np.zeros(len(answers))
     above[usable], ranked[usable] = influence(
@@ -73,8 +74,15 @@ def _score(answers: Sequence[Answer]) -> Scored:
     return Scored(parsed, fits(columns, _COLUMNS))
 
 
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else float("nan")
+def _sureness(answer: Answer) -> float:
+    """The number that statements are ranked by, NaN where there is none."""
+    told = answer.meta.get("p_true")
+    if isinstance(told, int | float):
+        return float(told)
+    found, meanings = loglikelihoods(answer), [read_truth(option) for option in answer.options]
+    if found is None or sorted(meanings) != ["false", "true"]:
+        return float("nan")
+    return float(found[meanings.index("true")] - found[meanings.index("false")])
 
 
 VSR = Scorer(

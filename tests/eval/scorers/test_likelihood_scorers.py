@@ -192,6 +192,16 @@ def test_area_of_a_hand_worked_case() -> None:
     assert value("vsr", "unparsed", *answers) == 1
 
 
+def test_vsr_ranks_by_the_likelihood_of_true_and_false() -> None:
+    answers = [
+        likely([-1.0, -3.0], "True", options=("True", "False")),
+        likely([-3.0, -1.0], "False", options=("False", "True")),
+        likely([-9.0, -1.0], "False", options=("True", "False")),
+    ]
+    assert value("vsr", "auc", *answers) == pytest.approx(0.75)
+    assert value("vsr", "auc", *answers[::2]) == 1
+
+
 def test_variance_of_the_area_is_delongs() -> None:
     rng = np.random.default_rng(0)
     true = rng.random(300) < 0.4
@@ -201,9 +211,9 @@ def test_variance_of_the_area_is_delongs() -> None:
         Answer(prediction="true", golds=(str(bool(t)),), meta={"p_true": float(s)})
         for s, t in zip(sure, true, strict=True)
     ]
-    from eval.statistics import estimate
+    from eval.statistics import ratio_estimate
 
-    found = estimate(rule.metrics["auc"], rule.score(answers).stats, [str(i) for i in range(300)])
+    found = ratio_estimate(rule.metrics["auc"].value, rule.score(answers).stats, [str(i) for i in range(300)])  # type: ignore[arg-type]
     above = sure[true][:, None] > sure[~true][None, :]
     delong = above.mean(1).var() / true.sum() + above.mean(0).var() / (~true).sum()
     assert found.value == pytest.approx(above.mean()) and found.se == pytest.approx(math.sqrt(delong))
