@@ -3,7 +3,8 @@
     python tests/bench/bench_scorers.py --repeats 3
 
 Captions are drawn from a language-like word distribution, tokenised beforehand for both sides of the comparison; both
-run in this process, in turns, and must agree to 1e-9. Rows/s are of one core, with text of the length each rule sees.
+run in this process, in turns, and must agree to 1e-9. Rows/s are of one core, with text of the length each rule sees,
+the best of the repeats: from the second on, what a rule remembers (normalised answers, tokens) is remembered.
 Without pycocoevalcap only rows/s are printed. ``--json PATH`` keeps all numbers.
 """
 
