@@ -7,7 +7,8 @@ Five synthetic sets of equally long rows (a picture and ``--words`` words, each 
 the words are the instruction: a twentieth of the response's, a tenth, as many, ten and twenty times as many. One
 worker of each mode (`train.loop.Trainer`), from the same weights, takes the same steps on batches that are ready, a
 step of one and a step of the other in turn, with the order changed every round; a ratio is the median over rounds of
-the quotient of their times, given with the quartiles. The mask itself is made by the data path, whose time per row is
+the quotient of their times, given with the quartiles, and beside it the same of CPU time, which other work on the
+machine moves less. The mask itself is made by the data path, whose time per row is
 compared likewise.
 
 L2T sends more rows through the LM head: at ratio 20 all words instead of a twentieth. What that costs depends on the
@@ -93,33 +94,34 @@ class Side:
         assert sums is not None
         data = open_data(cfg)
         self.ready = list(islice(data.steps(0), steps))
-        began = time.perf_counter()
-        count = sum(batch.stats["samples"] for batch in islice(data.steps(steps), steps))
-        self.data_ms = 1000 * (time.perf_counter() - began) / count
+        began = time.process_time()
+        count = sum(batch.stats["samples"] for batch in islice(data.steps(steps), 2 * steps))
+        self.data_ms = 1000 * (time.process_time() - began) / count
         self.stats: dict[str, int] = {}
         for batch in self.ready:
             for key, value in batch.stats.items():
                 self.stats[key] = self.stats.get(key, 0) + value
         self.flops = sums.flops(self.stats)
 
-    def step(self, number: int) -> float:
-        """Seconds of one step."""
+    def step(self, number: int) -> tuple[float, float]:
+        """Seconds of one step, by the clock and of CPU."""
         batch = self.ready[number % len(self.ready)]
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         self.trainer._step(batch, waited=0.0)
-        return time.perf_counter() - began
+        return time.perf_counter() - began, time.process_time() - cpu
 
 
-def compare(sides: dict[str, Side], rounds: int) -> list[float]:
-    """The quotients of step times, l2t by vit."""
+def compare(sides: dict[str, Side], rounds: int) -> tuple[list[float], list[float]]:
+    """The quotients of step times, l2t by vit: by the clock and of CPU."""
     for number in range(4):
         for side in sides.values():
             side.step(number)
-    quotients = []
+    quotients: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds):
         order = MODES if number % 2 else MODES[::-1]
         seconds = {mode: sides[mode].step(number) for mode in order}
-        quotients.append(seconds["l2t"] / seconds["vit"])
+        for found, l2t, vit in zip(quotients, seconds["l2t"], seconds["vit"], strict=True):
+            found.append(l2t / vit)
     return quotients
 
 
@@ -162,8 +164,8 @@ def main() -> None:
     print(f"on {machine('torch', 'transformers')}; shape {args.shape}, {args.threads} threads", flush=True)
     shape = {**SHAPE, **SHAPES[args.shape]}
     found: dict[str, Any] = {}
-    print(f"{'ratio':>6} {'head rows vit/l2t':>18} {'step l2t ÷ vit (quartiles)':>30} {'data path':>10} "
-          f"{'arithmetic':>11} {'0.5B':>7} {'7B':>7}")  # fmt: skip
+    print(f"{'ratio':>6} {'head rows vit/l2t':>18} {'step l2t ÷ vit (quartiles), CPU time of it':>46} "
+          f"{'data path':>10} {'arithmetic':>11} {'0.5B':>7} {'7B':>7}")  # fmt: skip
     for ratio in args.ratios:
         with tempfile.TemporaryDirectory() as folder:
             data = write_rows(
@@ -187,18 +189,24 @@ def main() -> None:
             quotients = compare(sides, args.rounds)
         rows = {mode: side.stats["learned"] / side.stats["samples"] for mode, side in sides.items()}
         work = {mode: side.flops for mode, side in sides.items()}
-        middle, low, high = quartiles(quotients)
+        shown = " ".join(
+            f"{middle:.3f} ({low:.3f} … {high:.3f})" for middle, low, high in map(quartiles, quotients)
+        )
         made = sides["l2t"].data_ms / sides["vit"].data_ms
         sizes = [large(name, args.words, rows) for name in LARGE]
         print(
-            f"{ratio:>6g} {rows['vit']:>8.0f} /{rows['l2t']:>8.0f} {middle:>13.3f} ({low:.3f} … {high:.3f}) "
+            f"{ratio:>6g} {rows['vit']:>8.0f} /{rows['l2t']:>8.0f} {shown:>46} "
             f"{made:>10.3f} {work['l2t'] / work['vit']:>11.3f} {sizes[0]:>7.3f} {sizes[1]:>7.3f}",
             flush=True,
         )
         found[str(ratio)] = {
-            "quotients": quotients, "data_ms": {mode: side.data_ms for mode, side in sides.items()},
-            "head_rows": rows, "arithmetic": work["l2t"] / work["vit"], "larger": dict(zip(LARGE, sizes, strict=True)),
-        }  # fmt: skip
+            "clock": quotients[0],
+            "cpu": quotients[1],
+            "data_ms": {mode: side.data_ms for mode, side in sides.items()},
+            "head_rows": rows,
+            "arithmetic": work["l2t"] / work["vit"],
+            "larger": dict(zip(LARGE, sizes, strict=True)),
+        }
     if args.json:
         Path(args.json).write_text(json.dumps({"machine": machine(), "ratios": found}, indent=1))
 
