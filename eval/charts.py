@@ -1,4 +1,5 @@
-"""Pictures as inline SVG: no library, no script, colours from CSS variables so that light and dark both work.
+"""Pictures as inline SVG: no library, no script, no style of their own. Colours are classes ``c0`` .. ``c5`` of the
+page, so that light and dark both work and the page's policy can forbid inline styles.
 
 Every function returns markup that is safe to embed: all text that comes from data is escaped here.
 """
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-COLORS = 6  # --c0 .. --c5 in the page's style sheet
+COLORS = 6  # c0 .. c5 in the page's style sheet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,12 +39,12 @@ class Series:
 
 
 def _color(index: int) -> str:
-    return f"var(--c{index % COLORS})"
+    return f"c{index % COLORS}"
 
 
 def _svg(width: float, height: float, label: str, body: list[str]) -> Markup:
     return Markup(
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
+        f'<svg class="plot" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(label)}" '
         f'preserveAspectRatio="xMinYMin meet">{"".join(body)}</svg>'
     )
 
@@ -52,12 +53,8 @@ def _text(x: float, y: float, text: str, kind: str = "", anchor: str = "start") 
     return f'<text x="{x:.1f}" y="{y:.1f}" class="{kind}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, kind: str = "axis", style: str = "") -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"'
-        + (f' style="{style}"' if style else "")
-        + "/>"
-    )
+def _line(x1: float, y1: float, x2: float, y2: float, kind: str = "axis") -> str:
+    return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{kind}"/>'
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -92,7 +89,9 @@ def points(
         zero: draw a line at 0 (differences).
         marks: per row, a dotted mark such as chance; None for no mark.
     """
-    left, right, top, row_height = 104.0, 14.0, 8.0, 27.0
+    right, top = 14.0, 8.0
+    row_height = max(27.0, 9 + 5.5 * max((len(entries) for _, entries in rows), default=0))
+    left = max(104.0, 24 + 6.6 * max((len(name) for name, _ in rows), default=0))
     width, height = 560.0, top + row_height * len(rows) + 34
     bottom = top + row_height * len(rows)
 
@@ -126,8 +125,8 @@ def _row_points(entries: Sequence[Point], middle: float, row_height: float, at) 
         y, color = middle + (i - (len(entries) - 1) / 2) * step, _color(point.series)
         out.append(f"<g><title>{escape(point.note)}</title>")
         if point.low is not None and point.high is not None:
-            out.append(_line(at(point.low), y, at(point.high), y, "bar", f"stroke:{color}"))
-        out.append(f'<circle cx="{at(point.value):.1f}" cy="{y:.1f}" r="3.6" style="fill:{color}"/></g>')
+            out.append(_line(at(point.low), y, at(point.high), y, f"bar {color}"))
+        out.append(f'<circle cx="{at(point.value):.1f}" cy="{y:.1f}" r="3.6" class="{color}"/></g>')
     return out
 
 
@@ -160,14 +159,13 @@ def lines(series: Sequence[Series], *, label: str, x_label: str) -> Markup:
     body.append(_text(width - right, height - 4, x_label, "tick", "end"))
     for s in series:
         pairs = [(x, y) for x, y in zip(s.x, s.y, strict=True) if math.isfinite(y)]
-        dash = ";stroke-dasharray:5 3" if s.dashed else ""
+        dash = " dashed" if s.dashed else ""
         for smooth, kind in ((False, "raw"), (True, "curve")):
             ys = _moving([y for _, y in pairs]) if smooth else [y for _, y in pairs]
             path = " ".join(at(x, y) for (x, _), y in zip(pairs, ys, strict=True))
-            style = f"stroke:{_color(s.color)}{dash if smooth else ''}"
+            look = f"{kind} {_color(s.color)}{dash if smooth else ''}"
             body.append(
-                f'<polyline class="{kind}" points="{path}" style="{style}">'
-                f"<title>{escape(s.name)}</title></polyline>"
+                f'<polyline class="{look}" points="{path}"><title>{escape(s.name)}</title></polyline>'
             )
     return _svg(width, height, label, body)
 
@@ -185,7 +183,9 @@ def densities(
     series: Sequence[tuple[Series, Sequence[float]]], *, label: str, x_label: str, zero: bool = False
 ) -> Markup:
     """Histograms over each other as outlines, with each mean as a dashed mark; the outer 1 % is left out."""
-    width, height, left, right, top, bottom, bins = 560.0, 220.0, 12.0, 12.0, 12.0, 34.0, 40
+    width, height, left, right, top, bottom = 560.0, 220.0, 12.0, 12.0, 12.0, 34.0
+    # Few samples in narrow bins show noise, not a shape.
+    bins = min(40, max(10, round(1.5 * math.sqrt(max((len(v) for _, v in series), default=0)))))
     everything = np.array([v for _, values in series for v in values if math.isfinite(v)])
     if everything.size == 0:
         return _svg(width, 40, label, [_text(10, 24, "no values", "tick")])
@@ -217,10 +217,10 @@ def densities(
         corners.append(f"{x_at(high):.1f},{y_at(0):.1f}")
         color, mean = _color(s.color), float(np.mean(values)) if len(values) else math.nan
         body.append(
-            f'<polygon class="hill" points="{" ".join(corners)}" style="fill:{color};stroke:{color}">'
+            f'<polygon class="hill {color}" points="{" ".join(corners)}">'
             f"<title>{escape(s.name)}: mean {mean:.3f}, {len(values)} samples</title></polygon>"
         )
         if math.isfinite(mean):
-            body.append(_line(x_at(mean), top, x_at(mean), y_at(0), "mean", f"stroke:{color}"))
+            body.append(_line(x_at(mean), top, x_at(mean), y_at(0), f"mean {color}"))
     body.append(_text(width - right, height - 4, x_label, "tick", "end"))
     return _svg(width, height, label, body)

@@ -1,81 +1,168 @@
-"""Samples where two models differ, with their pictures: the first thing to look at when a number moves."""
+"""Samples where two models differ, task by task, with their pictures: the first thing to look at when a number
+moves.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from cluster.datasets import iter_tables, read_manifest
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cluster.datasets import iter_tables, read_manifest, read_shard
 from cluster.errors import UserError
+from datagen.corpus import BadImage, decode_image
+from datagen.gallery.pictures import image_bytes
+from eval.benchmarks.views import outlined
+from eval.overlay import plain
+from eval.results import RESULT_SCHEMA, meta_of, score_rows
+from eval.scorers.base import Scored
 from eval.tasks import TASKS, lite_order
 
-_COLUMNS = ["sample_id", "task", "image_id", "prompt", "prediction", "golds", "score"]
+SHOWN_GOLDS = 3
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Differing:
-    """One sample: ``win`` where the first model is right and the other is not; ``image`` is a data URI."""
+    """One sample: ``win`` where the first model is better; ``image`` is a small picture as a data URL.
 
-    task: str
+    ``mine_score`` and ``their_score`` are the sample's own numbers in printed units.
+    """
+
+    sample_id: str
     image_id: str
     question: str
-    gold: str
+    golds: tuple[str, ...]
     mine: str
     theirs: str
+    mine_score: float
+    their_score: float
     win: bool
     image: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Disagreement:
-    """Counts of all and a few of the samples where ``model`` and ``base`` differ."""
+class TaskDisagreement:
+    """A task's counts of all samples that differ and a few of them, the largest differences first."""
 
-    model: str
-    base: str
+    task: str
+    title: str
+    metric: str
     wins: int
     losses: int
+    same: int
     samples: list[Differing]
 
 
-def find(model: str, uri: str, base: str, base_uri: str, show: int = 12) -> Disagreement:
-    """Compare two runs on tasks where a sample alone is right or wrong."""
-    mine, theirs = _right_or_wrong(uri), _right_or_wrong(base_uri)
-    differ = [s for s in mine if s in theirs and (mine[s]["score"] >= 0.5) != (theirs[s]["score"] >= 0.5)]
-    wins = sorted((s for s in differ if mine[s]["score"] >= 0.5), key=lite_order)
-    losses = sorted((s for s in differ if mine[s]["score"] < 0.5), key=lite_order)
-    half = show // 2
-    chosen = wins[: max(half, show - len(losses))] + losses[: max(half, show - len(wins))]
-    images = _images(uri, {str(mine[s]["image_id"]) for s in chosen[:show]})
-    samples = [
-        Differing(
-            task=mine[s]["task"],
-            image_id=mine[s]["image_id"],
-            question=_question(mine[s]["prompt"]),
-            gold=mine[s]["golds"][0],
-            mine=mine[s]["prediction"] or "(nothing)",
-            theirs=theirs[s]["prediction"] or "(nothing)",
-            win=mine[s]["score"] >= 0.5,
-            image=images.get(mine[s]["image_id"], ""),
-        )
-        for s in chosen[:show]
-    ]
-    return Disagreement(model=model, base=base, wins=len(wins), losses=len(losses), samples=samples)
+@dataclass(frozen=True, kw_only=True)
+class Disagreement:
+    """Where ``model`` and ``base`` differ."""
+
+    model: str
+    base: str
+    tasks: list[TaskDisagreement]
+
+    @property
+    def wins(self) -> int:
+        """Samples where the model is better, over all tasks."""
+        return sum(task.wins for task in self.tasks)
+
+    @property
+    def losses(self) -> int:
+        """Samples where the base is better."""
+        return sum(task.losses for task in self.tasks)
 
 
-def _right_or_wrong(uri: str) -> dict[str, dict]:  # type: ignore[type-arg]
-    rows = (row for table in iter_tables(uri, columns=_COLUMNS) for row in table.to_pylist())
-    # CIDEr has no right or wrong, and CHAIR's score of a sample is a share of mistakes.
-    return {
-        row["sample_id"]: row
-        for row in rows
-        if row["score"] is not None and row["task"] in TASKS and _is_right_or_wrong(row["task"])
+@dataclass(frozen=True)
+class _Scored:
+    rows: Mapping[str, Row]
+    scores: Mapping[str, float]
+
+
+def find(model: str, uri: str, base: str, base_uri: str, show: int = 6) -> Disagreement:
+    """Compare two runs sample by sample; at most ``show`` samples a task, half of each direction.
+
+    Raises:
+        UserError: a data set is not there or damaged.
+    """
+    mine, theirs = _by_task(uri), _by_task(base_uri)
+    pairs = {
+        task: _differing(task, mine[task], theirs[task]) for task in TASKS if task in mine and task in theirs
     }
+    chosen = {task: _choose(found, show) for task, found in pairs.items()}
+    wanted = {mine[task].rows[s]["image_id"] for task, names in chosen.items() for s in names}
+    images = _images(uri, wanted)
+    tasks = []
+    for task, found in pairs.items():
+        samples = [_sample(task, s, mine[task], theirs[task], found[s], images) for s in chosen[task]]
+        wins = sum(d > 0 for d in found.values())
+        losses = sum(d < 0 for d in found.values())
+        if wins + losses:
+            rule = TASKS[task].rule
+            tasks.append(
+                TaskDisagreement(
+                    task=task,
+                    title=TASKS[task].title,
+                    metric=(rule.each or rule.primary).replace("_", " "),
+                    wins=wins,
+                    losses=losses,
+                    same=len(found) - wins - losses,
+                    samples=samples,
+                )
+            )
+    return Disagreement(model=model, base=base, tasks=tasks)
 
 
-def _is_right_or_wrong(task: str) -> bool:
+def _by_task(uri: str) -> dict[str, _Scored]:
+    """Rows and own scores of samples, by task. Scored anew, so that caption tasks have scores by sample too."""
+    rows = [row for table in iter_tables(uri, schema=RESULT_SCHEMA) for row in table.to_pylist()]
+    by_id = {str(row["sample_id"]): row for row in rows}
+    out = {}
+    for task, scored in score_rows(rows).items():
+        metric = scored.task.rule.metrics[scored.task.rule.each or scored.task.rule.primary]
+        values = scored.task.rule.sample_scores(Scored([], scored.stats)) * metric.scale
+        scores = dict(zip(scored.ids, map(float, values), strict=True))
+        out[task] = _Scored({s: by_id[s] for s in scored.ids}, scores)
+    return out
+
+
+def _differing(task: str, mine: _Scored, theirs: _Scored) -> dict[str, float]:
+    """By how much the first model is better, for every sample that both have."""
     rule = TASKS[task].rule
-    return not rule.corpus and rule.metrics[rule.primary].higher
+    sign = 1.0 if rule.metrics[rule.each or rule.primary].higher else -1.0
+    both = {s: sign * (mine.scores[s] - theirs.scores[s]) for s in mine.scores if s in theirs.scores}
+    # Sums of floats differ in their last digits.
+    return {s: 0.0 if abs(d) < 1e-9 else d for s, d in both.items() if math.isfinite(d)}
+
+
+def _choose(found: Mapping[str, float], show: int) -> list[str]:
+    """The largest differences of each direction, those of one size by a hash of their ids."""
+    ranked = sorted((s for s, d in found.items() if d), key=lambda s: (-abs(found[s]), lite_order(s)))
+    wins, losses = [s for s in ranked if found[s] > 0], [s for s in ranked if found[s] < 0]
+    half = show // 2
+    return wins[: max(show - half, show - len(losses))] + losses[: max(half, show - len(wins))]
+
+
+def _sample(
+    task: str, sample: str, mine: _Scored, theirs: _Scored, difference: float, images: Mapping[str, bytes]
+) -> Differing:
+    row, other = mine.rows[sample], theirs.rows[sample]
+    return Differing(
+        sample_id=sample,
+        image_id=str(row["image_id"]),
+        question=_question(str(row["prompt"] or "")),
+        golds=tuple(dict.fromkeys(row["golds"] or ()))[:SHOWN_GOLDS],
+        mine=str(row["prediction"] or ""),
+        theirs=str(other["prediction"] or ""),
+        mine_score=mine.scores[sample],
+        their_score=theirs.scores[sample],
+        win=difference > 0,
+        image=_thumbnail(images.get(str(row["image_id"])), row if TASKS[task].boxed else {}),
+    )
 
 
 def _question(prompt: str) -> str:
@@ -84,33 +171,48 @@ def _question(prompt: str) -> str:
     return text.removeprefix("USER:").removesuffix("ASSISTANT:").strip()
 
 
-def _images(uri: str, wanted: set[str]) -> dict[str, str]:
-    """Data URIs of pictures from the run's corpus; empty where that is no longer there."""
-    found: dict[str, str] = {}
+def _thumbnail(data: bytes | None, row: Row) -> str:
+    """The picture small, encoded anew (stored bytes never reach a page); '' where there is none to show."""
+    if not data:
+        return ""
+    try:
+        picture = decode_image(data)
+    except BadImage:
+        return ""
+    box = meta_of(row).get("box")
+    return plain(outlined(picture, box) if box else picture)
+
+
+def _images(uri: str, wanted: set[str]) -> dict[str, bytes]:
+    """Stored pictures from the run's corpora; those that are no longer there are left out."""
+    found: dict[str, bytes] = {}
     for parent in read_manifest(uri).parents:
+        if wanted <= found.keys():
+            break
         try:
-            if read_manifest(parent.uri).kind != "corpus":
-                continue
-            for table in iter_tables(parent.uri, columns=["image_id", "image"], verify=False):
-                for image_id, image in zip(
-                    table["image_id"].to_pylist(), table["image"].to_pylist(), strict=True
-                ):
-                    if image_id in wanted:
-                        found[image_id] = data_uri(image["bytes"] or b"")
-                if len(found) == len(wanted):
-                    return found
+            found |= _of_corpus(parent.uri, wanted - found.keys())
         except UserError:
             continue  # the comparison is complete without pictures
     return found
 
 
-def data_uri(data: bytes) -> str:
-    """A picture as it is embedded in the page; '' where the bytes are of no format that browsers show."""
-    kinds: Sequence[tuple[bytes, str]] = (
-        (b"\x89PNG", "png"),
-        (b"\xff\xd8", "jpeg"),
-        (b"RIFF", "webp"),
-        (b"GIF8", "gif"),
-    )
-    kind = next((k for magic, k in kinds if data.startswith(magic)), "")
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
+def _of_corpus(uri: str, wanted: set[str]) -> dict[str, bytes]:
+    manifest = read_manifest(uri)
+    if manifest.kind != "corpus":
+        return {}
+    found: dict[str, bytes] = {}
+    for shard, entry in enumerate(manifest.shards):
+        left = wanted - found.keys()
+        if not left or "rows" not in entry.parts:
+            continue
+        # Ids first: a shard holds hundreds of pictures, and few shards hold one that is shown.
+        ids = read_shard(uri, shard, columns=["image_id"], verify=False)["image_id"]
+        if pc.any(pc.is_in(ids, value_set=pa.array(sorted(left), pa.string()))).as_py():
+            found |= image_bytes(uri, shard, left)
+    return found
+
+
+def pairs_of(models: Sequence[Row], baseline: str) -> list[tuple[Row, Row]]:
+    """Each model that has samples with the baseline, if that has them."""
+    base = next(m for m in models if m["name"] == baseline)
+    return [(m, base) for m in models if m is not base and m["uri"] and base["uri"]]

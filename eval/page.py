@@ -1,7 +1,12 @@
-"""One self-contained page of an experiment: comparison, mechanism, training, samples, data; no script."""
+"""One self-contained page of an experiment: comparison, mechanism, training, samples, data.
+
+No script, nothing loaded, under a policy that lets only its own style apply; pictures are encoded anew and small.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +16,15 @@ from markupsafe import Markup
 
 from cluster import storage
 from cluster.datasets import manifest_hash, read_manifest
+from cluster.errors import UserError
 from datagen import gallery
-from eval import differences, panels, report
+from datagen.gallery.visible import visible
+from eval import differences, improvement_panel, panels, report
 from eval.curves import training
 
 TEMPLATES = Path(__file__).parent / "templates"
+# Of a task and a pair of models, shared among the pairs: a page of 20 tasks with pictures stays near 2 MB.
+SAMPLES = 6
 
 
 def write_page(
@@ -55,25 +64,31 @@ def render(
     """The page as text; ``summary`` is what :func:`eval.report.summarise` gives."""
     names = [m["name"] for m in summary["models"]] if summary else []
     color = {name: i for i, name in enumerate([*names, *(n for n in trains if n not in names)])}
+    style = (TEMPLATES / "page.css").read_text() + (gallery.CSS if instructions else "")
+    differing, missing = _differing(summary)
     content: dict[str, Any] = {
         "title": title,
         "lead": _lead(summary),
-        "style": Markup((TEMPLATES / "page.css").read_text()),
-        "gallery_style": Markup(gallery.CSS) if instructions else "",
+        "style": Markup(style),
+        "policy": _policy(style),
         "gallery": [Markup(gallery.section(uri)) for uri in instructions],
         "summary": summary,
         **(panels.comparison(summary, color) if summary else {}),
+        "improvement": improvement_panel.improvement(summary, color) if summary else None,
+        "seeds": improvement_panel.seeds(summary) if summary else None,
         "diagnostics": panels.diagnostics(summary, color) if summary else [],
         "training": training(trains, color),
-        "differing": _differing(summary),
+        "differing": differing,
+        "missing": missing,
         "sources": _sources(summary, trains, instructions),
     }
     sections = (
         ("result", "Result", summary),
-        ("differences", "Differences", summary),
+        ("improvement", "Improvement", content["improvement"]),
+        ("differences", "Differences", len(names) > 1),
         ("mechanism", "Mechanism", content["diagnostics"]),
         ("training", "Training", content["training"]),
-        ("samples", "Samples", content["differing"]),
+        ("samples", "Samples", differing or missing),
         ("data", "Data", content["gallery"]),
         ("sources", "Sources", True),
     )
@@ -85,7 +100,15 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["visible"] = visible
     return environment.get_template("page.html.jinja").render(content)
+
+
+def _policy(style: str) -> str:
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
 
 
 def _lead(summary: dict[str, Any] | None) -> str:
@@ -93,19 +116,21 @@ def _lead(summary: dict[str, Any] | None) -> str:
         return "Instruction data and training runs."
     tasks, models = summary["tasks"], summary["models"]
     samples = sum(t["n"] for t in tasks)
-    return (
-        f"{len(models)} models on the same {samples:,} questions of {len(tasks)} task families, "
-        f"answered through vLLM and scored exactly; errors are clustered by image."
-    )
+    many = f"{len(models)} models on the same" if len(models) > 1 else "One model on"
+    return f"{many} {samples:,} samples of {len(tasks)} tasks; errors are clustered by image."
 
 
-def _differing(summary: dict[str, Any] | None) -> differences.Disagreement | None:
-    if summary is None or len(summary["models"]) < 2:
-        return None
-    base = next(m for m in summary["models"] if m["name"] == summary["baseline"])
-    other = [m for m in summary["models"] if m is not base][-1]
-    found = differences.find(other["name"], other["uri"], base["name"], base["uri"])
-    return found if found.samples else None
+def _differing(summary: dict[str, Any] | None) -> tuple[list[differences.Disagreement], str]:
+    """Where each model and the baseline differ; and why there is nothing to show, where data sets are gone."""
+    pairs = differences.pairs_of(summary["models"], summary["baseline"]) if summary else []
+    show = max(2, SAMPLES // max(1, len(pairs)))
+    found = []
+    for mine, base in pairs:
+        try:
+            found.append(differences.find(mine["name"], mine["uri"], base["name"], base["uri"], show))
+        except UserError as error:
+            return [], str(error)  # a stored comparison outlives its data sets
+    return [each for each in found if each.tasks], ""
 
 
 def _sources(

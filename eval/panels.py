@@ -8,6 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from eval.charts import Point, Series, densities, points
+from eval.improvement import OVERALL
+from eval.terminal import plus_minus
 
 # What is shown of the diagnostics, and whether 0 belongs on its scale.
 _DIAGNOSTIC = {
@@ -20,10 +22,11 @@ def comparison(summary: dict[str, Any], color: Mapping[str, int]) -> dict[str, A
     """Template values of the result and difference sections; ``color`` maps a model to its colour number."""
     names = [m["name"] for m in summary["models"]]
     shares = [t for t in summary["tasks"] if t["share"]]
-    others = [t for t in summary["tasks"] if not t["share"]]
-    top = max((m["high"] or 0 for t in others for m in t["models"].values()), default=1) or 1
+    others = [t for t in summary["tasks"] if t["metric"] == "cider"]
+    top = max((m["high"] or m["value"] or 0 for t in others for m in t["models"].values()), default=1) or 1
     return {
         "models": [{"name": n, "color": color[n]} for n in names],
+        "many": len(names) > 3,
         "cards": [_card(n, summary, color[n]) for n in names],
         "rows": [_row(t, names) for t in summary["tasks"]],
         "overview": points(
@@ -33,13 +36,14 @@ def comparison(summary: dict[str, Any], color: Mapping[str, int]) -> dict[str, A
             high=100,
             marks=[t["chance"] for t in shares],
         ),
-        "corpus_chart": points(
+        "corpus_chart": others
+        and points(
             [(t["task"], _values(t, names, color)) for t in others],
             label="caption scores by task",
             low=0,
             high=top,
         ),
-        "forest": _forest(summary, shares, color),
+        "forest": len(names) > 1 and _forest(summary, shares, color),
     }
 
 
@@ -55,9 +59,10 @@ def _card(name: str, summary: dict[str, Any], color: int) -> dict[str, Any]:
     elif relative["value"] is None:
         change = "no relative mean: the baseline is 0 everywhere"
     else:
-        change = (
-            f"{relative['value']:+.1f} % ± {relative['se']:.1f} relative, over {mean['relative_tasks']} tasks"
-        )
+        change = f"{plus_minus(relative, sign=True)} % relative, over {mean['relative_tasks']} tasks"
+        without = summary["averages"]["without_refcoco"].get(OVERALL)
+        if without and len(without["tasks"]) < mean["relative_tasks"]:
+            change += f"; {plus_minus(without['models'][name], sign=True)} % without RefCOCO"
     return {
         "name": name,
         "color": color,
@@ -89,14 +94,28 @@ def _cell(task: Mapping[str, Any], name: str, best: float | None) -> dict[str, A
         for k, m in entry["metrics"].items()
         if k != task["metric"] and m["value"] is not None
     )
-    note = f"95 % interval {entry['low']:.1f} to {entry['high']:.1f}; {others}; {entry['truncated']} cut off"
+    bounds = "no interval: reported" if entry["low"] is None else f"95 % interval {_bounds(entry)}"
+    note = f"{bounds}; {others}; {entry['truncated']} cut off; {entry['method']}"
     return {
         "value": f"{entry['value']:.1f}",
-        "se": f"± {entry['se']:.1f}",
+        "se": "" if entry["se"] is None else f"± {entry['se']:.1f}",
         "star": p is not None and p < 0.05,
         "best": entry["value"] == best,
         "note": note,
     }
+
+
+def _bounds(entry: Mapping[str, Any], form: str = ".1f") -> str:
+    return f"{entry['low']:{form}} to {entry['high']:{form}}"
+
+
+def _percent(task: Mapping[str, Any]) -> float:
+    """What turns a share as it is printed into percent (OCRBench counts of 1000)."""
+    return 100 / task["scale"] if task["share"] else 1.0
+
+
+def _scaled(entry: Mapping[str, Any], factor: float) -> dict[str, float | None]:
+    return {k: None if entry[k] is None else factor * entry[k] for k in ("value", "low", "high")}
 
 
 def _values(task: Mapping[str, Any], names: Sequence[str], color: Mapping[str, int]) -> list[Point]:
@@ -104,12 +123,9 @@ def _values(task: Mapping[str, Any], names: Sequence[str], color: Mapping[str, i
     for name in names:
         entry = task["models"].get(name)
         if entry and entry["value"] is not None:
-            note = f"{name}, {task['task']}: {entry['value']:.1f} ({entry['low']:.1f} to {entry['high']:.1f})"
-            out.append(
-                Point(
-                    series=color[name], value=entry["value"], low=entry["low"], high=entry["high"], note=note
-                )
-            )
+            bounds = "reported" if entry["low"] is None else _bounds(entry)
+            note = f"{name}, {task['task']}: {entry['value']:.1f} ({bounds})"
+            out.append(Point(series=color[name], note=note, **_scaled(entry, _percent(task))))
     return out
 
 
@@ -117,11 +133,11 @@ def _forest(summary: dict[str, Any], tasks: Sequence[Mapping[str, Any]], color: 
     rows, left, right = [], 0.0, 1.0
     for task in tasks:
         entries = []
-        sign = 1 if task["higher"] else -1
+        factor = _percent(task) if task["higher"] else -_percent(task)
         for name, difference in task["differences"].items():
-            if difference["value"] is None:
+            if difference["low"] is None:
                 continue
-            value, low, high = (sign * difference[k] for k in ("value", "low", "high"))
+            value, low, high = (factor * difference[k] for k in ("value", "low", "high"))
             left, right = min(left, low, high), max(right, low, high)
             p = difference["p_holm"]
             note = f"{name}, {task['task']}: {value:+.1f} ({min(low, high):+.1f} to {max(low, high):+.1f})"

@@ -10,8 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -83,15 +84,24 @@ def answer_of(row: dict[str, object]) -> Answer:
         # Most tasks judge the questions of an image together; others name their groups.
         group=str(row.get("group") or row["image_id"]),
         category=str(row.get("category") or ""),
-        meta=json.loads(str(row.get("meta") or "{}")),
+        meta=meta_of(row),
     )
+
+
+def meta_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rule needs besides, as it is stored in a row."""
+    return dict(json.loads(row.get("meta") or "{}"))
 
 
 def score_tasks(tables: Iterable[pa.Table]) -> dict[str, TaskScores]:
     """All tasks of a run, scored from its rows in the order of sample ids (so runs line up)."""
-    rows = [row for table in tables for row in table.to_pylist()]
+    return score_rows([row for table in tables for row in table.to_pylist()])
+
+
+def score_rows(rows: Sequence[dict[str, object]]) -> dict[str, TaskScores]:
+    """The same, of rows that are read already."""
     groups: dict[str, list[dict[str, object]]] = {}
-    for row in sorted(rows, key=lambda r: r["sample_id"]):
+    for row in sorted(rows, key=lambda r: str(r["sample_id"])):
         groups.setdefault(str(row["task"]), []).append(row)
     return {name: _score(TASKS[name], group) for name, group in groups.items() if name in TASKS}
 

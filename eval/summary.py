@@ -112,6 +112,7 @@ def _task(name: str, runs: Sequence[Run], base: Run, *, draws: int, seed: int) -
         "metric": task.rule.primary,
         "higher": metric.higher,
         "share": metric.share,
+        "scale": metric.scale,
         "chance": task.chance,
         "n": max(m["n"] for m in models.values()),
         "images": max(m["clusters"] for m in models.values()),
@@ -298,11 +299,11 @@ def _is_share(name: str) -> bool:
 
 
 def _share(run: Run, name: str) -> Change:
+    """The first metric in percent, whatever scale it is printed on (OCRBench: of 1000)."""
     rule = TASKS[name].rule
     metric = rule.metrics[rule.primary]
     if name not in run.tasks or not isinstance(metric.value, Ratio):
-        return Change(value=_value(run, name, rule.primary))
+        return Change(value=_value(run, name, rule.primary) * 100 / metric.scale)
     scores = run.tasks[name]
     value, parts = metric.value.residuals(scores.stats)
-    residual = _by_image(name, scores.clusters, parts * metric.scale)
-    return Change(value=value * metric.scale, residual=residual)
+    return Change(value=100 * value, residual=_by_image(name, scores.clusters, 100 * parts))

@@ -129,7 +129,15 @@ def test_the_page_holds_the_numbers_and_loads_nothing(
     anchors = {s[1:] for s in sources if s.startswith("#")}
     assert anchors == {str(a.get("id")) for t, a in page.tags if t == "section"} & anchors
     assert {"result", "mechanism", "training", "samples", "data", "sources"} <= anchors
-    assert "NaN" not in html and "None" not in " ".join(page.texts)
+    shown = " ".join(page.texts)
+    assert "NaN" not in shown and "None" not in shown and "nan" not in shown.split()
+    assert not any("style" in attrs for _, attrs in page.tags)
+    [policy] = [a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv")]
+    assert policy and policy.startswith("default-src 'none'") and "unsafe" not in policy
+    assert {f"{summary['averages']['all']['overall']['models']['l2t']['value']:+.1f}"} <= {
+        t.split(" ±")[0] for t in page.texts
+    }
+    assert len(html) < 4_000_000
 
 
 def test_page_from_a_stored_summary(
