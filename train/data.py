@@ -144,10 +144,8 @@ class LanguageData:
     def _decode(self, shard: Shard, image_ids: list[str]) -> list[Picture]:
         pictures = []
         for image_id in image_ids:
-            found = shard.image(image_id)
-            assert found is not None, "its size was found before"
             try:
-                pictures.append(self.pictures.get(image_id, *found))
+                pictures.append(self.pictures.get(image_id, partial(shard.image, image_id)))
             except BadImage as error:
                 raise BadImage(f"image {image_id}: {error}") from error
         return pictures
@@ -170,13 +168,15 @@ def _typical_tokens(pictures: Pictures) -> int:
     return len(pictures.placeholder((336, 336)).ids)
 
 
+_MASKED = {int(reason): f"masked_{reason.name.lower()}" for reason in Reason}
+
+
 def _add_stats(stats: dict[str, int], sample: Sample) -> None:
     """Counts for the log: tokens, learned ones, and those not learned by reason."""
     masked = np.bincount(sample.reasons[~sample.is_learned], minlength=len(Reason))
-    for reason in Reason:
-        if masked[reason]:
-            key = f"masked_{reason.name.lower()}"
-            stats[key] = stats.get(key, 0) + int(masked[reason])
+    for reason in np.flatnonzero(masked):
+        key = _MASKED[reason]
+        stats[key] = stats.get(key, 0) + int(masked[reason])
     added = {
         "samples": 1,
         "tokens": len(sample.ids),

@@ -33,13 +33,14 @@ class Shard:
     images: dict[str, int]
     image_table: pa.Table | None
 
-    def image(self, image_id: str) -> tuple[bytes, tuple[int, int]] | None:
-        """(bytes, (width, height)) of a picture, None where the corpus shard has no such picture."""
-        index = self.images.get(image_id)
-        if index is None or self.image_table is None:
-            return None
-        row = self.image_table.slice(index, 1).to_pylist()[0]
-        return (row["image"] or {}).get("bytes") or b"", (row["width"] or 0, row["height"] or 0)
+    def image(self, image_id: str) -> tuple[bytes, tuple[int, int]]:
+        """(bytes, (width, height)) of a picture of which :meth:`size` knows."""
+        assert self.image_table is not None
+        index = self.images[image_id]
+        image, width, height = (
+            self.image_table[name][index].as_py() for name in ("image", "width", "height")
+        )
+        return (image or {}).get("bytes") or b"", (width or 0, height or 0)
 
     def size(self, image_id: str) -> tuple[int, int] | None:
         """(width, height) of a picture as the corpus has it."""

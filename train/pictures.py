@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,9 @@ class Placeholder:
 class Pictures:
     """A model's processor, asked once per picture and once per size, with the answers kept.
 
-    A LLaVA picture that already has the tower's size stays uint8 (a quarter of the memory) and is normalised with its
-    batch by the processor's own constants; a test holds that this equals the processor. Everything else is what the
-    processor gives for the picture.
+    A picture of a CLIP or SigLIP tower stays uint8 (a quarter of the memory) and is normalised with its batch by the
+    processor's own constants; a test holds that this equals the processor. Everything else is what the processor gives
+    for the picture.
     """
 
     def __init__(self, processor: Any, family: Family, cache_mb: int = 512) -> None:
@@ -99,8 +99,11 @@ class Pictures:
         ids = np.asarray(made["input_ids"][0], np.int64)
         return Placeholder(ids, self._picture(blank).shapes)
 
-    def get(self, image_id: str, data: bytes, size: Size) -> Picture:
+    def get(self, image_id: str, read: Callable[[], tuple[bytes, Size]]) -> Picture:
         """One picture of the corpus.
+
+        Args:
+            read: its bytes, and the size that the corpus says it has; asked where it is not kept.
 
         Raises:
             BadImage: the bytes are no picture, or one of another size than the corpus says (its tokens were counted
@@ -110,6 +113,7 @@ class Pictures:
         if cached is not None:
             self._cache.move_to_end(image_id)
             return cached
+        data, size = read()
         decoded = decode_image(data)
         picture = self._picture(decoded)
         if picture.shapes != self.placeholder(size).shapes:
@@ -126,6 +130,12 @@ class Pictures:
     def _picture(self, decoded: Image) -> Picture:
         if self._native == (decoded.width, decoded.height):
             return Picture({"pixel_values": np.asarray(decoded)[None]})
+        if self._native is not None:
+            # Resized and cropped as always, kept as bytes: a quarter of the memory, and a sixth less time.
+            made = self.processor.image_processor(
+                [decoded], do_rescale=False, do_normalize=False, return_tensors="np"
+            )
+            return Picture({"pixel_values": np.asarray(made["pixel_values"], np.uint8).transpose(0, 2, 3, 1)})
         made = self.processor.image_processor([decoded], return_tensors="np")
         arrays = {name: np.asarray(made[name]) for name in _INPUTS if name in made}
         for name in ("pixel_values", "pixel_attention_mask"):
@@ -154,20 +164,12 @@ class Pictures:
     def _pixels(self, arrays: list[NDArray[Any]]) -> Tensor:
         import torch
 
-        if all(a.dtype == np.uint8 for a in arrays):
-            raw = torch.from_numpy(np.concatenate(arrays)).permute(0, 3, 1, 2).float()
-            scale = torch.from_numpy(1 / (255 * self._std))[:, None, None]
-            shift = torch.from_numpy(self._mean / self._std)[:, None, None]
-            return raw.mul_(scale).sub_(shift).contiguous()
-        return torch.from_numpy(
-            np.concatenate(
-                [a.astype(np.float32) if a.dtype != np.uint8 else self._normalise(a) for a in arrays]
-            )
-        )
-
-    def _normalise(self, array: NDArray[Any]) -> NDArray[np.float32]:
-        scaled = (array.astype(np.float32) / 255 - self._mean) / self._std
-        return scaled.transpose(0, 3, 1, 2).astype(np.float32)
+        joined = torch.from_numpy(np.concatenate(arrays))
+        if joined.dtype != torch.uint8:
+            return joined.float()
+        scale = torch.from_numpy(1 / (255 * self._std))[:, None, None]
+        shift = torch.from_numpy(self._mean / self._std)[:, None, None]
+        return joined.permute(0, 3, 1, 2).float().mul_(scale).sub_(shift).contiguous()
 
     def blank(self) -> dict[str, Tensor]:
         """One grey picture as a batch."""
@@ -185,7 +187,8 @@ def check_processor(model: Any, pictures: Pictures) -> None:
     import torch
 
     with torch.no_grad():
-        features = model.model.get_image_features(**pictures.blank()).pooler_output
+        blank = {name: value.to(model.device) for name, value in pictures.blank().items()}
+        features = model.model.get_image_features(**blank).pooler_output
     made = sum(len(one.flatten(0, -2)) for one in features)
     ids = pictures.placeholder(_BLANK).ids
     expected = int((ids == model.config.image_token_id).sum())

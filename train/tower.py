@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -161,13 +162,17 @@ class TowerData:
         pictures, targets = [], []
         for row in rows:
             values = self._shard(row.source, row.shard)[row.row]
-            data, size = (values["image"] or {}).get("bytes") or b"", (values["width"], values["height"])
             try:
-                pictures.append(self.pictures.get(values["image_id"], data, size))
+                pictures.append(self.pictures.get(values["image_id"], partial(_image, values)))
             except BadImage as error:
                 rejects.append(Reject(self.corpora[row.source], row.shard, values["image_id"], str(error)))
                 continue
+            size = values["width"], values["height"]
             targets.append(patch_targets(values["objects"] or [], *size, self.side, self.index))
         if not pictures:
             return TowerMicrobatch.empty()
         return TowerMicrobatch(pictures=pictures, targets=np.stack(targets))
+
+
+def _image(values: dict[str, Any]) -> tuple[bytes, tuple[int, int]]:
+    return (values["image"] or {}).get("bytes") or b"", (values["width"], values["height"])

@@ -92,8 +92,8 @@ def test_pixels_equal_the_processor(small_model: Any, size: tuple[int, int]) -> 
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "PNG")
     pictures = Pictures(processor, FAMILIES["llava"])
-    one = pictures.get("a", buffer.getvalue(), size)
-    other = pictures.get("b", picture("red", 3), (64, 64))
+    one = pictures.get("a", lambda: (buffer.getvalue(), size))
+    other = pictures.get("b", lambda: (picture("red", 3), (64, 64)))
     mine = pictures.batch([one, other])["pixel_values"]
     theirs = processor.image_processor([Image.fromarray(noise)], return_tensors="pt")["pixel_values"]
     assert torch.allclose(mine[:1], theirs, atol=1e-6)
@@ -101,7 +101,7 @@ def test_pixels_equal_the_processor(small_model: Any, size: tuple[int, int]) -> 
 
 def test_pixels_forget_what_does_not_fit(small_model: Any) -> None:
     def get(pictures: Pictures, data: bytes) -> Any:
-        return pictures.get("a", data, (64, 64))
+        return pictures.get("a", lambda: (data, (64, 64)))
 
     forgetful = Pictures(small_model[1], FAMILIES["llava"], cache_mb=0)
     first, second = (get(forgetful, picture(color, 3)) for color in ("red", "blue"))
