@@ -149,7 +149,7 @@ class Watcher:
         from transformers import AttentionInterface, AutoModelForImageTextToText, AutoProcessor
 
         from datagen.chat import ChatTemplate
-        from train.families import family_of, language_model
+        from train.models.families import family_of, language_model
 
         try:
             self.processor = AutoProcessor.from_pretrained(model)

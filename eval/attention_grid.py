@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.errors import UserError
-from train.families import family_of
+from train.models.families import family_of
 
 
 @dataclass(frozen=True, kw_only=True)

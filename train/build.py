@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from cluster import storage
-from train import model as models
-from train.adapter import add_adapter
 from train.config import Holdout, TrainConfig
-from train.data import LanguageData
-from train.encode import Encoder
-from train.families import MRope, family_of
+from train.feed.data import LanguageData
+from train.feed.pictures import Pictures, check_processor
 from train.loss import LanguageLoss
-from train.pictures import Pictures, check_processor
+from train.mask.encode import Encoder
+from train.mask.templates import TemplateSet
+from train.models import model as models
+from train.models.adapter import add_adapter
+from train.models.families import MRope, family_of
 from train.prepare import chat_format, start_model
-from train.templates import TemplateSet
 from train.tower import TowerData, TowerLoss, TowerMicrobatch, vocabulary
 from train.workers import Workers
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from cluster import storage
 from cluster.errors import UserError
-from train.batch import Reject
+from train.feed.batch import Reject
 
 # How long the first worker waits for the parts of the others.
 PARTS_TIMEOUT_S = 3600.0

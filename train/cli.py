@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line and train; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["extract"]:
-        from train.extract import main as extract
+        from train.models.extract import main as extract
 
         return extract(arguments[1:])
     args = compare_parser().parse_args(arguments[1:]) if arguments[:1] == ["compare"] else None
@@ -88,7 +88,7 @@ def compare_parser() -> argparse.ArgumentParser:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from train.comparison import write_comparison
+    from train.pages.comparison import write_comparison
 
     write_comparison(args.runs, args.html)
     print(f"the comparison of {len(args.runs)} runs is in {args.html}")
@@ -107,13 +107,13 @@ def _run(args: argparse.Namespace) -> int:
     if args.mine:
         return _mine(cfg, args.mine)
     if args.page:
-        from train.page import write_page
+        from train.pages.page import write_page
 
         write_page(cfg.output)
         print(f"the page is {cfg.output}/run.html")
         return 0
     if args.export:
-        from train.export import export
+        from train.models.export import export
 
         _, entry = export(cfg)
         print(f"the state after step {entry.step} is in {cfg.output}/model")
@@ -131,7 +131,7 @@ def _dry_run(cfg: TrainConfig) -> int:
 
 
 def _show_mask(cfg: TrainConfig, count: int, html: str | None) -> int:
-    from train import showmask
+    from train.mask import showmask
 
     if html:
         from cluster import storage

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from train.families import language_model, parameters_by_module, vision_tower
+from train.models.families import language_model, parameters_by_module, vision_tower
 
 # Dense bf16 TFLOP/s of one device by a part of its name, from the vendors' data sheets.
 PEAKS = {

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from cluster import storage
-from train.batch import StepBatch
 from train.checkpoint import RunState
+from train.feed.batch import StepBatch
 from train.flops import Arithmetic
 from train.workers import Workers
 

@@ -19,20 +19,20 @@ from cluster import storage
 from cluster.errors import UserError
 from cluster.progress import Progress
 from train import optim
-from train.attention import use_explicit_attention, use_packed_attention
-from train.batch import StepBatch
 from train.build import build_task, holdout_data
 from train.checkpoint import Checkpointer, RunState, StoredState, entries
 from train.config import TrainConfig
-from train.data import LanguageData
-from train.families import language_model
+from train.feed.batch import StepBatch
+from train.feed.data import LanguageData
+from train.feed.loader import load_steps
 from train.flops import arithmetic
 from train.ledger import Ledger
-from train.loader import load_steps
-from train.page import write_page
+from train.models.attention import use_explicit_attention, use_packed_attention
+from train.models.families import language_model
+from train.pages.page import write_page
 from train.prepare import plan
 from train.tower import TowerLoss
-from train.trackers import open_trackers
+from train.tracking.trackers import open_trackers
 from train.workers import Workers, multiplies_bf16
 
 
@@ -282,7 +282,7 @@ class Trainer:
 
     def finish(self) -> dict[str, Any]:
         """Export the model and publish ``done.json``; the first worker alone calls this."""
-        from train.export import export
+        from train.models.export import export
 
         self.ledger.write(self.cfg.output, now=True)
         revision, entry = export(self.cfg)

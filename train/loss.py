@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from train.batch import LanguageMicrobatch
-from train.families import parameters_by_module
-from train.model import hidden_states
-from train.pictures import Pictures
+from train.feed.batch import LanguageMicrobatch
+from train.feed.pictures import Pictures
+from train.models.families import parameters_by_module
+from train.models.model import hidden_states
 
 
 class LanguageLoss(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from train.config import Optimizer, TrainConfig
-from train.families import parameters_by_module
+from train.models.families import parameters_by_module
 
 
 def build(model: Any, cfg: TrainConfig, extra: Sequence[nn.Parameter] = ()) -> torch.optim.AdamW:

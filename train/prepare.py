@@ -16,13 +16,13 @@ from cluster import datasets, storage
 from cluster.config import to_yaml
 from cluster.errors import UserError
 from cluster.models import resolve_model
-from train.chatformat import check, derive
 from train.config import TrainConfig
-from train.mining import mine_dataset
-from train.mixture import Mixture, filtered_rows, text_lengths
-from train.order import units_of
-from train.render import FORMATS, BadConversation, ChatFormat, render, text_of
-from train.templates import TemplateSet, load_list
+from train.feed.mixture import Mixture, filtered_rows, text_lengths
+from train.feed.order import units_of
+from train.mask.chatformat import check, derive
+from train.mask.mining import mine_dataset
+from train.mask.render import FORMATS, BadConversation, ChatFormat, render, text_of
+from train.mask.templates import TemplateSet, load_list
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -162,7 +162,7 @@ def new_tokenizer(cfg: TrainConfig, vocab_size: int) -> PreTrainedTokenizerFast:
     Raises:
         UserError: the data hold none.
     """
-    from train.tokenizer import train_tokenizer
+    from train.models.tokenizer import train_tokenizer
 
     def texts() -> Iterable[str]:
         # A new model has the starter's layout: its chat template is written beside the tokenizer.
@@ -195,7 +195,7 @@ def prepare(cfg: TrainConfig) -> Plan:
 def _build(cfg: TrainConfig) -> None:
     import torch
 
-    from train.export import save_model
+    from train.models.export import save_model
 
     torch.manual_seed(cfg.seed)
     model, processor = new_model(cfg)
@@ -211,7 +211,7 @@ def _build(cfg: TrainConfig) -> None:
 def new_model(cfg: TrainConfig) -> tuple[Any, Any]:
     """(model, processor) of a config that names none: assembled, or of a shape with random weights."""
     if cfg.assemble is not None:
-        from train.assemble import assemble
+        from train.models.assemble import assemble
 
         parts = cfg.assemble
         return assemble(
@@ -221,7 +221,7 @@ def new_model(cfg: TrainConfig) -> tuple[Any, Any]:
             drop_head_bias=parts.drop_head_bias,
             seed=cfg.seed,
         )
-    from train.model import build_starter
+    from train.models.model import build_starter
 
     assert cfg.shape is not None
     return build_starter(cfg.shape, new_tokenizer(cfg, cfg.shape.vocab_size))

@@ -22,11 +22,11 @@ from torch.nn import functional
 from cluster import datasets
 from cluster.errors import UserError
 from datagen.corpus import BadImage
-from train.batch import Reject, StepBatch
 from train.config import TrainConfig
-from train.order import Order, Row, units_of
-from train.packing import pad
-from train.pictures import Picture, Pictures
+from train.feed.batch import Reject, StepBatch
+from train.feed.order import Order, Row, units_of
+from train.feed.packing import pad
+from train.feed.pictures import Picture, Pictures
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration

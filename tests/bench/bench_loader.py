@@ -7,8 +7,8 @@ Rows are read from published shards, rendered, tokenised, masked, packed (or pad
 and normalised; the consumer is a LLaVA of 1.3 million parameters (train/starter's shape) in fp32, thousands of times
 faster than a real one, so that feeding it is hard. Measured in one process, in turn, ``--rounds`` times:
 
-- feed: `train.loader.load_steps` emptied and nothing trained, by the thread that a worker has (loaders: 0), and once by
-  one process of its own (loaders: 1; its start is not counted). ``cold`` decodes every picture, as the first epoch
+- feed: `train.feed.loader.load_steps` emptied and nothing trained, by the thread that a worker has (loaders: 0), and
+  once by one process of its own (loaders: 1; its start is not counted). ``cold`` decodes every picture, as the first epoch
   does; ``warm`` finds them in the cache of `image_cache_mb`.
 - step: forward, backward and optimizer on batches that are ready, with ``--threads`` threads and nothing else running.
 
@@ -47,7 +47,7 @@ def rate(batches: Iterator[Any], skip: int, count: int) -> float:
 def feeding(cfg: Any, skip: int, count: int) -> float:
     """Samples/s that the loader of a config gives when nobody computes, after the first ``skip`` steps."""
     from train.build import open_data
-    from train.loader import load_steps
+    from train.feed.loader import load_steps
 
     data = open_data(cfg) if cfg.loaders == 0 else None
     # The loader is closed at its end; a few steps more than are counted keep it working to the end of the clock.

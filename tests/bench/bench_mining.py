@@ -6,7 +6,7 @@
 
 Both read the published shards of one instruction set, take the human turns, cut them into sentences, count in how many
 turns each stands, and keep those in 0.5 % of the turns. The kept sentences and their counts have to be those
-that `train.templates.sentences` gives in plain Python. DuckDB is
+that `train.mask.templates.sentences` gives in plain Python. DuckDB is
 given less to do: it folds just the quotes and spaces that the data holds (it has no NFKC), knows the number of turns
 beforehand and writes nothing. It runs with its own default of threads; ours counts shards in as many threads as
 there are cores, eight at most.
@@ -102,7 +102,7 @@ def write_data(uri: str, turns: int) -> dict[str, Any]:
     import pyarrow as pa
 
     from cluster import datasets
-    from train.templates import sentences
+    from train.mask.templates import sentences
 
     rng = random.Random(665)
     rows = -(-turns // TURNS)
@@ -139,7 +139,7 @@ def ours(uri: str, turns: int) -> Callable[[], list[tuple[str, int]]]:
     import pyarrow.parquet  # noqa: F401
 
     from train.config import DataSource
-    from train.mining import mine_dataset
+    from train.mask.mining import mine_dataset
 
     def count() -> list[tuple[str, int]]:
         found = mine_dataset([DataSource(instructions=uri)], min_share=MIN_SHARE)
@@ -155,7 +155,7 @@ def through_ray(uri: str, turns: int) -> Callable[[], list[tuple[str, int]]]:
     from contextlib import ExitStack
 
     from cluster.runtime import init_ray
-    from train import mining
+    from train.mask import mining
 
     mining.FEW_SHARDS = 0
     running = ExitStack()

@@ -79,7 +79,7 @@ def model_config(name: str, tokenizer: Any, *, tiny: bool) -> Any:
     """The configuration of a LLaVA; its image token is the tokenizer's."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, Qwen2Config, SiglipVisionConfig
 
-    from train.tokenizer import IMAGE
+    from train.models.tokenizer import IMAGE
 
     vision, text = (MODELS[name][part] | (TINY[part] if tiny else {}) for part in ("vision", "text"))
     ends = {
@@ -186,7 +186,7 @@ def measure(args: argparse.Namespace, folder: Path, trick: str) -> dict[str, Any
     """Train in this process; the middle of the log as one line."""
     import torch
 
-    import train.model
+    import train.models.model
     from train.loop import Alone, Trainer
     from train.prepare import prepare
     from train.workers import Workers
@@ -200,10 +200,10 @@ def measure(args: argparse.Namespace, folder: Path, trick: str) -> dict[str, Any
         with device:
             model = LlavaForConditionalGeneration(AutoConfig.from_pretrained(path))
         # Made on the GPU, where it takes seconds; the trainer itself places its model.
-        return model.cpu(), train.model.load_processor(path)
+        return model.cpu(), train.models.model.load_processor(path)
 
     # The folder has no weights to be loaded: 28 GB less on the disk, and all else is the trainer's own.
-    train.model.load = random_weights  # type: ignore[assignment]
+    train.models.model.load = random_weights  # type: ignore[assignment]
     lines: list[dict[str, Any]] = []
 
     class Watch(Alone):

@@ -200,7 +200,7 @@ def one(what: str, folder: Path, out: Path, settings: dict[str, Any]) -> None:
 
 def page(curves: dict[str, Sequence[tuple[int, float]]], lines: Sequence[str]) -> str:
     """The losses of all sides over each other."""
-    from train.curves import TONES, Curve, plot
+    from train.pages.curves import TONES, Curve, plot
 
     drawn = [
         Curve(name=name, tone=tone % TONES, points=[(float(x), y) for x, y in points])

@@ -43,9 +43,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     import torch
 
     from train.config import ModelShape
-    from train.export import save_model
-    from train.model import build_starter
-    from train.tokenizer import train_tokenizer
+    from train.models.export import save_model
+    from train.models.model import build_starter
+    from train.models.tokenizer import train_tokenizer
 
     torch.manual_seed(0)
     words = "Question: Is there a red circle? Answer: yes Evidence: Verdict: no Options: Check this."

@@ -25,9 +25,9 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]
     """Folder of a random LLaVA by seed; equal seeds give equal weights in different folders."""
     torch = pytest.importorskip("torch")
     from train.config import ModelShape
-    from train.export import save_model
-    from train.model import build_starter
-    from train.tokenizer import train_tokenizer
+    from train.models.export import save_model
+    from train.models.model import build_starter
+    from train.models.tokenizer import train_tokenizer
 
     def make(seed: int) -> str:
         texts = [

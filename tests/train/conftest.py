@@ -174,7 +174,7 @@ class StopAt:
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """A tokenizer of a few short texts."""
-    from train.tokenizer import train_tokenizer
+    from train.models.tokenizer import train_tokenizer
 
     texts = ["USER: <image>\nWhat color is it? Answer in one word. ASSISTANT: red</s>"] * 20
     return train_tokenizer(texts, 420)
@@ -183,7 +183,7 @@ def tokenizer() -> Any:
 @pytest.fixture
 def small_model(tokenizer: Any) -> Any:
     """(model, processor) with random weights, large enough that outputs depend on the picture."""
-    from train.model import build_starter
+    from train.models.model import build_starter
 
     torch.manual_seed(0)
     model, processor = build_starter(ModelShape.model_validate(SHAPE), tokenizer)

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from cluster.errors import UserError
 from tests.train.conftest import SHAPE, StopAt, Stopped
-from train.adapter import add_adapter
 from train.config import Adapter, LearningRates
 from train.launch import launch
 from train.loop import Trainer
-from train.model import freeze
+from train.models.adapter import add_adapter
+from train.models.model import freeze
 from train.prepare import prepare
 from train.workers import Workers
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cluster.errors import UserError
 from tests.train import chat_tokenizers
-from train.assemble import assemble
+from train.models.assemble import assemble
 
 SIDE, PATCH = 32, 8
 SIZES: dict[str, Any] = {

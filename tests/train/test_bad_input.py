@@ -15,8 +15,8 @@ from datagen.corpus import CorpusRow
 from datagen.records import Turn
 from tests.train.conftest import record, write_world
 from train.config import TrainConfig
-from train.export import save_model
 from train.launch import launch
+from train.models.export import save_model
 from train.prepare import prepare, start_model
 
 

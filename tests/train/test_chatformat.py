@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 from cluster.errors import UserError
 from datagen.records import Turn
 from tests.train import offline_tokenizers
-from train.chatformat import check, derive, special_ids, special_texts
-from train.render import FORMATS, ChatFormat, render, text_of
+from train.mask.chatformat import check, derive, special_ids, special_texts
+from train.mask.render import FORMATS, ChatFormat, render, text_of
 
 # As the models' cards and transformers' documentation show their conversations; written out here from those.
 LLAVA = """

@@ -11,11 +11,11 @@ from transformers import AutoProcessor
 
 from datagen.records import Turn
 from tests.train import offline_tokenizers
-from train.chatformat import derive
-from train.chattemplate import template_of
-from train.export import save_model
 from train.launch import launch
-from train.render import FORMATS, ChatFormat, render, text_of
+from train.mask.chatformat import derive
+from train.mask.chattemplate import template_of
+from train.mask.render import FORMATS, ChatFormat, render, text_of
+from train.models.export import save_model
 
 ODD = replace(
     FORMATS["vicuna"],

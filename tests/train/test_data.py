@@ -14,14 +14,14 @@ from cluster.errors import UserError
 from datagen import records
 from datagen.corpus import CorpusRow
 from tests.train.conftest import World, record, write_world
-from train.batch import LanguageMicrobatch, StepBatch
 from train.build import build_task, language_data
 from train.config import TrainConfig
-from train.data import LanguageData
-from train.loader import load_steps
-from train.mixture import Mixture
+from train.feed.batch import LanguageMicrobatch, StepBatch
+from train.feed.data import LanguageData
+from train.feed.loader import load_steps
+from train.feed.mixture import Mixture
+from train.mask.templates import TemplateSet
 from train.prepare import plan, prepare
-from train.templates import TemplateSet
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_pictures_after_their_instruction_are_moved_and_counted_or_refused(
 
 def test_a_picture_of_another_size_than_the_corpus_says(make_config: Any, tmp_path: Path) -> None:
     """Tokens are counted by the size that the corpus has; a picture that makes others is a reject, not a crash."""
-    from tests.train.families import build
+    from tests.train.models.families import build
 
     def lie(row: CorpusRow) -> CorpusRow:
         return replace(row, width=200, height=64) if row.image_id == "s0-1" else row

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.train import families
 from tests.train.conftest import COLORS, picture
-from train.export import save_model
+from train.models.export import save_model
 
 ROOT = Path(__file__).parents[2]
 NEW_TOKENS = 12

@@ -12,7 +12,7 @@ import torch
 
 from cluster.errors import UserError
 from tests.train import families
-from train.extract import extract_language_model, main
+from train.models.extract import extract_language_model, main
 
 CLASSES = {
     "llava": "LlamaForCausalLM",
@@ -111,7 +111,7 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_help_has_examples_and_needs_no_heavy_import() -> None:
     code = (
-        "import sys\nfrom train.extract import main\n"
+        "import sys\nfrom train.models.extract import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'torch', 'ray', 'vllm', 'transformers', 'pandas'} & set(sys.modules)))"
     )

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from tests.train.models.families import NAMES, build
 
 from datagen.records import Turn
 from tests.train.conftest import write_world
-from tests.train.families import NAMES, build
-from train.attention import use_packed_attention
-from train.batch import LanguageMicrobatch
 from train.build import language_data
 from train.config import TrainConfig
-from train.data import LanguageData
-from train.families import parameters_by_module
-from train.labels import IGNORE
+from train.feed.batch import LanguageMicrobatch
+from train.feed.data import LanguageData
+from train.feed.pictures import check_processor
 from train.launch import launch
 from train.loss import LanguageLoss
-from train.pictures import check_processor
-from train.templates import TemplateSet
+from train.mask.labels import IGNORE
+from train.mask.templates import TemplateSet
+from train.models.attention import use_packed_attention
+from train.models.families import parameters_by_module
 
 SIZES = ((64, 64), (90, 60), (48, 96), (64, 64))
 

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from tests.train.models.families import build
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.train.families import build
 from tests.train.test_families import settings
 from train.build import language_data
 from train.config import LearningRates
 from train.flops import arithmetic
 from train.loss import LanguageLoss
-from train.model import freeze
-from train.templates import TemplateSet
+from train.mask.templates import TemplateSet
+from train.models.model import freeze
 
 ALL = {"vision_tower": 1e-3, "connector": 1e-3, "language_model": 1e-3}
 

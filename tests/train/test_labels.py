@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from datagen.records import Turn
 from tests.train.offline_tokenizers import FAMILIES, IMAGE, LAYOUTS
-from train.chatformat import special_ids, special_texts
 from train.config import Mode
-from train.labels import (
+from train.mask.chatformat import special_ids, special_texts
+from train.mask.labels import (
     IGNORE,
     LEARNED,
     Reason,
@@ -29,9 +29,9 @@ from train.labels import (
     strays,
     token_reasons,
 )
-from train.render import FORMATS, BadConversation, ChatFormat, Piece, Span, render, text_of
-from train.templates import TemplateSet, load_list
-from train.tokenizer import train_tokenizer
+from train.mask.render import FORMATS, BadConversation, ChatFormat, Piece, Span, render, text_of
+from train.mask.templates import TemplateSet, load_list
+from train.models.tokenizer import train_tokenizer
 
 STARTER = train_tokenizer(["USER: <image>\nWhat color is it? ASSISTANT: The cat is red.</s>"] * 5, 400)
 TABLE_8 = load_list("mix665k")

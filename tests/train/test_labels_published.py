@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from datagen.records import Turn
 from tests.train.offline_tokenizers import EOS, FAMILIES, IMAGE, LAYOUTS, llama, sentencepiece_model
-from train.labels import IGNORE, character_spans, labels, learned, token_reasons
-from train.render import FORMATS, render, text_of
+from train.mask.labels import IGNORE, character_spans, labels, learned, token_reasons
+from train.mask.render import FORMATS, render, text_of
 
 HUMAN = (
     "A chat between a curious user and an artificial intelligence assistant. "

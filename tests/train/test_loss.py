@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from train.attention import use_explicit_attention, use_packed_attention
-from train.batch import collate
 from train.build import language_data
-from train.data import LanguageData
-from train.labels import IGNORE, Reason
+from train.feed.batch import collate
+from train.feed.data import LanguageData
 from train.loss import LanguageLoss
-from train.templates import TemplateSet
+from train.mask.labels import IGNORE, Reason
+from train.mask.templates import TemplateSet
+from train.models.attention import use_explicit_attention, use_packed_attention
 
 
 @pytest.fixture

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from train.labels import Reason
-from train.maskpage import blocks, mask_html
-from train.masktokens import MaskRow, MaskToken, mask_rows, pieces
-from train.render import BadConversation
-from train.templates import TemplateSet
+from train.mask.labels import Reason
+from train.mask.render import BadConversation
+from train.mask.templates import TemplateSet
+from train.pages.maskpage import blocks, mask_html
+from train.pages.masktokens import MaskRow, MaskToken, mask_rows, pieces
 
 CORPUS = [
     "What color is the ball? Answer in one word. The red one, naïve 東京.",

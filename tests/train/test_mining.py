@@ -17,11 +17,11 @@ from cluster import datasets
 from cluster.errors import UserError
 from datagen import records
 from datagen.records import Record, Turn
-from train import mining
 from train.config import DataSource
-from train.mining import TURN, count_turns, mine_dataset
-from train.mixture import Mixture
-from train.templates import fold, sentences
+from train.feed.mixture import Mixture
+from train.mask import mining
+from train.mask.mining import TURN, count_turns, mine_dataset
+from train.mask.templates import fold, sentences
 
 # What could go wrong: every kind of whitespace and mark, plain and wide; what folds to one of them, to several
 # characters or to none; the placeholder, whole, cut and wide.
@@ -214,9 +214,9 @@ import sys
 from pathlib import Path
 from cluster.errors import UserError
 from cluster.runtime import init_ray
-from train import mining
+from train.mask import mining
 from train.config import DataSource
-from train.mining import mine_dataset
+from train.mask.mining import mine_dataset
 mining.FEW_SHARDS = 5  # there are six
 sources = [DataSource.model_validate_json(text) for text in sys.argv[2:]]
 with init_ray(num_cpus=8):
@@ -230,7 +230,7 @@ assert "ray.data" in sys.modules
 ALONE = """
 import sys
 from train.config import DataSource
-from train.mining import mine_dataset
+from train.mask.mining import mine_dataset
 print(mine_dataset([DataSource.model_validate_json(text) for text in sys.argv[1:]], min_share=0.02).to_json())
 assert not {"ray", "torch", "transformers"} & set(sys.modules)
 """

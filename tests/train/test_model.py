@@ -15,14 +15,14 @@ from safetensors import safe_open
 from cluster.errors import UserError
 from cluster.revision import weights_revision
 from tests.train.conftest import SHAPE, picture
-from train import model as models
 from train.build import _freeze
 from train.config import LearningRates, ModelShape, Optimizer, TrainConfig
-from train.export import save_model
-from train.families import FAMILIES
+from train.feed.pictures import Pictures
+from train.models import model as models
+from train.models.export import save_model
+from train.models.families import FAMILIES
+from train.models.tokenizer import NUMBERS, train_tokenizer
 from train.optim import build, rate_factor
-from train.pictures import Pictures
-from train.tokenizer import NUMBERS, train_tokenizer
 from train.tower import patch_targets
 
 

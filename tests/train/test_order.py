@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.order import Order, units_of
+from train.feed.order import Order, units_of
 
 shards = st.lists(st.integers(0, 9), min_size=1, max_size=6)
 

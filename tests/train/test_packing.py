@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.packing import Shares, pack, pad
+from train.feed.packing import Shares, pack, pad
 
 lengths_of_a_step = st.lists(st.integers(1, 64), max_size=40)
 

@@ -20,12 +20,25 @@ from cluster.errors import UserError
 from tests.cluster import s3_servers
 from tests.cluster.conftest import enter
 from tests.train.run_folder import HOSTILE, lines_of, write_lines, write_run
-from train.comparison import comparison_html, differing, write_comparison
-from train.curves import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Curve, Mark, moving, plot, short, thinned
-from train.document import duration
-from train.page import run_html, write_page
-from train.panels import broken_steps, health, losses, lowest, rates, rejected, token_shares
-from train.runlog import RunLog, read_run
+from train.pages.comparison import comparison_html, differing, write_comparison
+from train.pages.curves import (
+    BOTTOM,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Curve,
+    Mark,
+    moving,
+    plot,
+    short,
+    thinned,
+)
+from train.pages.document import duration
+from train.pages.page import run_html, write_page
+from train.pages.panels import broken_steps, health, losses, lowest, rates, rejected, token_shares
+from train.pages.runlog import RunLog, read_run
 
 LOGS = sorted((Path(__file__).parents[2] / "train/starter/log").glob("*.jsonl"))
 FILES = ("log.jsonl", "config.yaml", "templates.json", "rejects.jsonl", "done.json")

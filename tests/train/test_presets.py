@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from cluster.config import hash_of, load_config
 from datagen.importers import kinds
-from train.chatformat import derive
 from train.config import PRESETS, TrainConfig
 from train.launch import launch
-from train.model import load_processor
+from train.mask.chatformat import derive
+from train.mask.render import FORMATS
+from train.models.model import load_processor
 from train.prepare import plan
-from train.render import FORMATS
 
 NAMES = sorted(path.stem for path in PRESETS.glob("*.yaml"))
 PAPERS = [name for name in NAMES if not name.startswith(("starter-", "demo-"))]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from datagen.records import Turn
-from train.render import FORMATS, BadConversation, ChatFormat, Rendered, Span, render, text_of
+from train.mask.render import FORMATS, BadConversation, ChatFormat, Rendered, Span, render, text_of
 
 VICUNA, CHATML = FORMATS["vicuna"], FORMATS["chatml"]
 SPECIALS = ("</s>", "<s>", "<image>", "<|im_end|>", "<|im_start|>")

@@ -19,10 +19,10 @@ from cluster.config import to_yaml
 from cluster.errors import UserError
 from cluster.revision import weights_revision
 from tests.train.conftest import SHAPE, StopAt, Stopped, World, record, write_world
-from train.batch import LanguageMicrobatch
 from train.checkpoint import entries, latest_step
 from train.cli import main
 from train.config import TrainConfig
+from train.feed.batch import LanguageMicrobatch
 from train.launch import launch
 from train.loop import BrokenLoss, Trainer
 from train.loss import LanguageLoss

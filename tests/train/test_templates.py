@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.errors import UserError
-from train.templates import TemplateSet, fold, load_list, sentences
+from train.mask.templates import TemplateSet, fold, load_list, sentences
 
 
 def test_sentences_end_at_marks_and_lines() -> None:

@@ -19,7 +19,7 @@ from cluster import storage
 from cluster.errors import UserError
 from tests.cluster import s3_servers
 from tests.cluster.conftest import enter
-from train.trackers import TrackerName, numbers, open_trackers
+from train.tracking.trackers import TrackerName, numbers, open_trackers
 
 CONFIG = {"mode": "l2t", "lr": {"connector": 1e-3}, "data": [{"corpus": "/data/corpus"}], "shape": None}
 Points = dict[str, list[tuple[int, float]]]
@@ -264,7 +264,7 @@ def test_only_what_was_asked_for_is_imported() -> None:
     import subprocess
 
     code = (
-        "import sys; from train.trackers import open_trackers; open_trackers((), '/tmp/none', {}).close();"
+        "import sys; from train.tracking.trackers import open_trackers; open_trackers((), '/tmp/none', {}).close();"
         "print([m for m in ('torch', 'tensorboard', 'mlflow', 'wandb', 'ray') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

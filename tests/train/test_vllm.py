@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from tests.train.conftest import COLORS, picture
-from train.export import save_model
-from train.model import load
+from train.models.export import save_model
+from train.models.model import load
 
 ROOT = Path(__file__).parents[2]
 QUESTIONS = ["What color is it?", "Where is the square?", "Answer in one word."]

@@ -1,7 +1,7 @@
 """Template mining: in how many human turns of the whole training set each sentence stands (L2T section 3.2).
 
-What a sentence is, :func:`train.templates.sentences` defines; here the same is counted for a whole column of texts at
-once, without a Python object per text. The trick is that everything that ends a sentence can be marked in the bytes of
+What a sentence is, :func:`train.mask.templates.sentences` defines; here the same is counted for a whole column of texts
+at once, without a Python object per text. The trick is that everything that ends a sentence can be marked in the bytes of
 the column without moving any: a space after a mark becomes a newline, and every other whitespace becomes a space.
 
 The driver makes few decisions: shards are counted one by one, the counts of equal sentences summed, and what is rarer
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from cluster import datasets
 from cluster.errors import UserError
 from train.config import DataSource
-from train.mixture import filtered_rows
-from train.templates import TemplateSet, fold
+from train.feed.mixture import filtered_rows
+from train.mask.templates import TemplateSet, fold
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -183,7 +183,7 @@ def _one_sentence_a_line(texts: pa.StringArray) -> pa.StringArray:
 
 
 def _fold(texts: pa.StringArray) -> pa.StringArray:
-    """:func:`train.templates.fold` of every text, with a plain space for whitespace that is not ASCII."""
+    """:func:`train.mask.templates.fold` of every text, with a plain space for whitespace that is not ASCII."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
-from train.tracking import MLflow, TensorBoard, WandB
+from train.tracking.tracking import MLflow, TensorBoard, WandB
 
 TrackerName = Literal["tensorboard", "mlflow", "wandb"]
 # How long the end of a run waits for a server that takes no points.

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from train.batch import StepBatch
 from train.config import TrainConfig
+from train.feed.batch import StepBatch
 
 T = TypeVar("T")
 # Steps that each loader process prepares ahead; a step of a large model takes seconds, so two are plenty.

@@ -15,7 +15,7 @@ from typing import Any
 
 from cluster.errors import UserError
 from datagen.records import Turn
-from train.render import FORMATS, MARKER, SHORTEST_SPECIAL, BadConversation, ChatFormat, render, text_of
+from train.mask.render import FORMATS, MARKER, SHORTEST_SPECIAL, BadConversation, ChatFormat, render, text_of
 
 _ASK, _SAY, _MORE, _RULE = "Qv1q", "Av1a", "Qv2q", "Sv1s"
 # Texts of the final comparison: lines, marks, digits and several alphabets, as data have them.

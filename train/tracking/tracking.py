@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cluster.errors import UserError
-from train.trackerfiles import Folder, Known
+from train.tracking.trackerfiles import Folder, Known
 
 PROJECT = "l2t"
 MLFLOW_BATCH = 100  # parameters that a server takes at once

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from datagen.gallery.render import percent
 from datagen.gallery.visible import label, visible
 
-FOLDER = Path(__file__).parent / "pages"
+FOLDER = Path(__file__).parent
 
 
 def document(template: str, *, styles: Sequence[str], scripts: Sequence[str], **values: Any) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from train.families import language_model
+from train.models.families import language_model
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from train.config import Mode
-from train.render import Piece, Span
-from train.templates import TemplateSet
+from train.mask.render import Piece, Span
+from train.mask.templates import TemplateSet
 
 IGNORE = -100
 

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from train.encode import Sample
-from train.labels import Reason
+from train.mask.encode import Sample
+from train.mask.labels import Reason
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datagen.corpus import BadImage
-from train.batch import LanguageMicrobatch, Reject, StepBatch, collate
 from train.config import TrainConfig
-from train.encode import Conversation, Encoder, Sample
-from train.families import MRope
-from train.labels import Reason
-from train.mixture import Mixture, Shard, turns_of
-from train.order import Order, Row, units_of
-from train.packing import pack, pad
-from train.pictures import Picture, Pictures
-from train.render import BadConversation
+from train.feed.batch import LanguageMicrobatch, Reject, StepBatch, collate
+from train.feed.mixture import Mixture, Shard, turns_of
+from train.feed.order import Order, Row, units_of
+from train.feed.packing import pack, pad
+from train.feed.pictures import Picture, Pictures
+from train.mask.encode import Conversation, Encoder, Sample
+from train.mask.labels import Reason
+from train.mask.render import BadConversation
+from train.models.families import MRope
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from cluster import storage
 from cluster.errors import UserError
 from cluster.revision import weights_revision
 from train.build import build_model
-from train.card import model_card
-from train.chattemplate import serve_as
 from train.checkpoint import Entry, StoredState, entries
 from train.config import TrainConfig
+from train.mask.chattemplate import serve_as
+from train.models.card import model_card
 from train.prepare import chat_format
 
 # It says where it saved, which is a temporary folder.

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from cluster.errors import UserError
-from train.attention import Spans
-from train.batch import LanguageMicrobatch
 from train.config import LearningRates, ModelShape
-from train.families import family_of, language_model, parameters_by_module
-from train.tokenizer import IMAGE
+from train.feed.batch import LanguageMicrobatch
+from train.models.attention import Spans
+from train.models.families import family_of, language_model, parameters_by_module
+from train.models.tokenizer import IMAGE
 
 if TYPE_CHECKING:
     from transformers import (
@@ -198,7 +198,7 @@ def hidden_states(model: Any, batch: LanguageMicrobatch, stand_in: dict[str, Ten
             gathers its weights layer by layer, DDP waits for its gradients), so all must pass it at the same point.
 
     Padding stands on the right of a row and a causal model never looks there, so padded rows need no mask; the
-    conversations of a packed row are kept apart by :func:`train.attention.packed_attention`.
+    conversations of a packed row are kept apart by :func:`train.models.attention.packed_attention`.
     """
     embeddings = model.get_input_embeddings()(batch.ids)
     if batch.pictures:

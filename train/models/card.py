@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from train.checkpoint import Entry, StoredState
 
 _PAGES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "pages"), undefined=StrictUndefined, trim_blocks=True
+    loader=FileSystemLoader(Path(__file__).parents[1] / "pages"), undefined=StrictUndefined, trim_blocks=True
 )
 
 

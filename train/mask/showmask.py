@@ -8,13 +8,13 @@ from itertools import groupby
 from cluster.models import resolve_model
 from train.build import language_data
 from train.config import TrainConfig
-from train.data import LanguageData
-from train.encode import Encoder, Sample
-from train.labels import LEARNED, Reason
-from train.maskpage import mask_html
-from train.masktokens import MaskRow, mask_rows
+from train.feed.data import LanguageData
+from train.mask.encode import Encoder, Sample
+from train.mask.labels import LEARNED, Reason
+from train.mask.templates import TemplateSet
+from train.pages.maskpage import mask_html
+from train.pages.masktokens import MaskRow, mask_rows
 from train.prepare import find_templates, new_model
-from train.templates import TemplateSet
 
 # SGR codes. Learned tokens have a background, the others only a dim or coloured text.
 STYLES: dict[Reason, str] = {
@@ -49,7 +49,7 @@ def data_to_show(cfg: TrainConfig) -> LanguageData:
         return language_data(cfg, model.config, processor, templates)
     from transformers import AutoConfig
 
-    from train.model import load_processor
+    from train.models.model import load_processor
 
     path = resolve_model(cfg.model)
     return language_data(cfg, AutoConfig.from_pretrained(path), load_processor(path), templates)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from train.labels import Reason
-from train.render import BadConversation
+from train.mask.labels import Reason
+from train.mask.render import BadConversation
 
 if TYPE_CHECKING:
-    from train.encode import Sample
+    from train.mask.encode import Sample
 
 BROKEN = "\ufffd"
 MAX_BYTES = 4  # of one character in UTF-8, so at most as many tokens

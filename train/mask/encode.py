@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from datagen.corpus import BadImage
 from datagen.records import Turn
-from train import labels
-from train.chatformat import special_ids, special_texts
 from train.config import Mode
-from train.labels import Reason
-from train.pictures import Placeholder, Size
-from train.render import BadConversation, ChatFormat, ImagePosition, Piece, render, text_of
-from train.templates import TemplateSet
+from train.feed.pictures import Placeholder, Size
+from train.mask import labels
+from train.mask.chatformat import special_ids, special_texts
+from train.mask.labels import Reason
+from train.mask.render import BadConversation, ChatFormat, ImagePosition, Piece, render, text_of
+from train.mask.templates import TemplateSet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -9,8 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from train.curves import TONES, Curve, Mark, plot
-from train.runlog import RunLog, number
+from train.pages.curves import TONES, Curve, Mark, plot
+from train.pages.runlog import RunLog, number
 
 # More than this above its lowest, a held-out loss counts as risen; less is noise of a few hundred rows.
 RISEN = 0.01

@@ -1,12 +1,12 @@
-"""A layout as a Hugging Face chat template, the inverse of :mod:`train.chatformat`: a model must be served with what it
-was trained with."""
+"""A layout as a Hugging Face chat template, the inverse of :mod:`train.mask.chatformat`: a model must be served with
+what it was trained with."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-from train.render import ChatFormat
+from train.mask.render import ChatFormat
 
 _PARTS = """\
 {%- macro text_of(content) -%}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cluster.errors import UserError
 from datagen.corpus import MAX_PIXELS, BadImage, decode_image
-from train.families import Family
+from train.models.families import Family
 
 if TYPE_CHECKING:
     from PIL.Image import Image

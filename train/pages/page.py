@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cluster import storage
-from train.document import document, duration, thousands
-from train.panels import broken_steps, health, losses, lowest, rejected, token_shares
-from train.runlog import RunLog, number, read_run
+from train.pages.document import document, duration, thousands
+from train.pages.panels import broken_steps, health, losses, lowest, rejected, token_shares
+from train.pages.runlog import RunLog, number, read_run
 
 SHOWN_TEMPLATES = 40
 STYLES, SCRIPTS = ("base.css", "run.css"), ("plot.js",)

@@ -7,11 +7,11 @@ from typing import Any
 
 from cluster import storage
 from cluster.errors import UserError
-from train.curves import TONES, Curve, plot
-from train.document import document
-from train.page import SCRIPTS, STYLES
-from train.panels import Panel, legend, lowest
-from train.runlog import RunLog, number, read_run
+from train.pages.curves import TONES, Curve, plot
+from train.pages.document import document
+from train.pages.page import SCRIPTS, STYLES
+from train.pages.panels import Panel, legend, lowest
+from train.pages.runlog import RunLog, number, read_run
 
 # Not the weighted loss: it is another quantity in each mode.
 _LOSSES = (

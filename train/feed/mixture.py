@@ -18,8 +18,8 @@ from cluster import datasets
 from cluster.errors import UserError
 from datagen.records import Turn
 from train.config import DataSource
-from train.order import Row
-from train.render import clean
+from train.feed.order import Row
+from train.mask.render import clean
 
 _COLUMNS = ["id", "image_ids", "kind", "conversation"]
 

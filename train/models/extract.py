@@ -93,7 +93,7 @@ def _load(path: str, name: str) -> Any:
     from transformers import AutoConfig, AutoModelForImageTextToText
     from transformers.utils import logging
 
-    from train.families import family_of
+    from train.models.families import family_of
 
     logging.disable_progress_bar()
     try:
@@ -122,8 +122,8 @@ def _language_model(model: Any, name: str, *, as_llama: bool) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from train.assemble import text_logits
-    from train.families import language_model
+    from train.models.assemble import text_logits
+    from train.models.families import language_model
 
     config = _text_config(model, as_llama)
     with torch.device("meta"):

@@ -15,8 +15,8 @@ import torch
 
 from cluster.errors import UserError
 from cluster.models import resolve_model
-from train.chattemplate import template_of
-from train.render import FORMATS
+from train.mask.chattemplate import template_of
+from train.mask.render import FORMATS
 
 if TYPE_CHECKING:
     from transformers import LlavaForConditionalGeneration, LlavaProcessor

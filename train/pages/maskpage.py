@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from datagen.gallery.visible import visible
-from train.document import document
-from train.masktokens import MaskRow, MaskToken
-from train.templates import TemplateSet
+from train.mask.templates import TemplateSet
+from train.pages.document import document
+from train.pages.masktokens import MaskRow, MaskToken
 
 SHOWN_TEMPLATES = 40
 MAX_IDS = 8  # named in what a block of tokens says about itself

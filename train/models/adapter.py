@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.errors import UserError
 from train.config import Adapter
-from train.families import family_of, parameters_by_module
+from train.models.families import family_of, parameters_by_module
 
 
 def add_adapter(model: Any, adapter: Adapter) -> Any:

@@ -80,7 +80,7 @@ _TINYLLAVA = ChatFormat(
     end="<|endoftext|>",
 )
 
-# Layouts of checkpoints that have no chat template to derive them from (train/chatformat.py).
+# Layouts of checkpoints that have no chat template to derive them from (train/mask/chatformat.py).
 FORMATS = {
     "starter": ChatFormat(user="USER: ", assistant=" ASSISTANT:", lead=" ", end="</s>"),
     # LLaVA-1.5 (Vicuna), the paper's table 12; TinyLLaVA writes the same text with its language model's own end token.
@@ -132,7 +132,7 @@ def render(
     Args:
         images: number of pictures; their placeholders stand before the text of their turn.
         specials: tokens with a meaning of their own, which no text of the data may contain
-            (:func:`train.chatformat.special_texts`).
+            (:func:`train.mask.chatformat.special_texts`).
         image_position: ``refuse`` rejects conversations whose image stands after text of its turn.
 
     Raises:
