@@ -20,12 +20,23 @@ EXAMPLES = """examples:
   l2t eval import textvqa TextVQA_0.5.1_val.json --images textvqa --output runs/benchmarks
   l2t eval run l2t models.l2t=... benchmarks=runs/benchmarks output=runs/evals
   l2t eval tasks                            the task table; `tasks NAME` says all about one
+  l2t eval corrupt --help                   copies of a corpus or of benchmarks with ImageNet-C corruptions
+  l2t eval attention --help                 attention on the picture before the answer, with overlays
+  l2t eval lmms --help                      lmms-eval's logs into a comparison, and ours into its layout
 """
+
+# Commands with a parser of their own.
+OWN = {"corrupt": "eval.corruptions.cli", "attention": "eval.attention_cli", "lmms": "eval.interop.lmms"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Run one subcommand; returns the exit code."""
-    args = _parser().parse_args(list(argv))
+    arguments = list(argv)
+    if arguments and arguments[0] in OWN:
+        from importlib import import_module
+
+        return int(import_module(OWN[arguments[0]]).main(arguments[1:]))
+    args = _parser().parse_args(arguments)
     commands = {
         "run": _run,
         "compare": _compare,

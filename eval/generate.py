@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,6 +145,9 @@ async def _answer(
         "golds": list(sample.golds),
         "options": list(sample.options),
         "objects": list(sample.objects),
+        "category": sample.category,
+        "group": sample.group,
+        "meta": json.dumps(dict(sample.meta), sort_keys=True),
         "reused": False,
     }
     if item.error:

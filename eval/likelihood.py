@@ -27,7 +27,6 @@ from cluster.datasets import commit_shard
 from cluster.errors import UserError
 from eval.config import GoldSet
 from eval.samples import Chunk, Pictured, load
-from eval.tasks import TASKS
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -195,9 +194,7 @@ def rows_of(forcer: Forcer, job: LikelihoodJob, items: Sequence[Pictured]) -> li
         if item.error:
             rows[i] |= {"state": "failed", "reason": f"image: {item.error}"}
             continue
-        text, count = forcer.render(
-            TASKS[item.sample.task].prompt.format(question=item.sample.question), item.answer
-        )
+        text, count = forcer.render(item.sample.question, item.answer)
         if count == 0:
             rows[i] |= {"state": "failed", "reason": "empty response"}
             continue

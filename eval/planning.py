@@ -16,6 +16,7 @@ from cluster.config import hash_of
 from cluster.datasets import dataset_exists, manifest_hash, pending_shards
 from cluster.models import local_folder
 from cluster.revision import text_revision, weights_revision
+from eval.benchmarks.available import available
 from eval.config import EvalConfig, GoldSet
 from eval.generate import Job
 from eval.likelihood import LikelihoodJob
@@ -64,26 +65,30 @@ class Step:
 
 def plan(config: EvalConfig) -> list[Step]:
     """Everything the run will make, answers first. Reads ids of gold rows and hashes weights; starts nothing."""
-    gold = GoldSet(corpus=config.corpus, instructions=config.instructions)
-    tasks = [TASKS[name] for name in config.task_names]
+    gold, tasks = available(config)
+    names = [task.name for task in tasks]
     checkpoints = [Checkpoint.at(name, model) for name, model in config.models.items()]
     chunks = tuple(select(gold, tasks, config.limit, config.chunk))
-    steps = [_answers(config, checkpoint, gold, chunks) for checkpoint in checkpoints]
+    steps = [_answers(config, checkpoint, gold, names, chunks) for checkpoint in checkpoints]
     if config.likelihood.enabled:
         limit = config.likelihood.limit
         per_task = None if limit is None else max(1, -(-limit // len(tasks)))
         for set_name, each in {"test": gold, **config.likelihood.extra}.items():
-            chunks = tuple(select(each, tasks, per_task, config.chunk))
-            steps += [_likelihoods(config, checkpoint, set_name, each, chunks) for checkpoint in checkpoints]
+            chunks = tuple(select(each, tasks, per_task, config.chunk, pictured=True))
+            steps += [
+                _likelihoods(config, checkpoint, set_name, each, names, chunks) for checkpoint in checkpoints
+            ]
     return steps
 
 
-def _answers(config: EvalConfig, checkpoint: Checkpoint, gold: GoldSet, chunks: tuple[Chunk, ...]) -> Step:
+def _answers(
+    config: EvalConfig, checkpoint: Checkpoint, gold: GoldSet, names: list[str], chunks: tuple[Chunk, ...]
+) -> Step:
     settings = {
         "what": "answers",
         "revision": checkpoint.weights,
         "text": checkpoint.text,
-        "tasks": {name: _task_settings(name) for name in config.task_names},
+        "tasks": {name: _task_settings(name) for name in names},
         "limit": config.limit,
         "chunk": config.chunk,
         "gold": _pinned(gold),
@@ -103,7 +108,12 @@ def _answers(config: EvalConfig, checkpoint: Checkpoint, gold: GoldSet, chunks: 
 
 
 def _likelihoods(
-    config: EvalConfig, checkpoint: Checkpoint, set_name: str, gold: GoldSet, chunks: tuple[Chunk, ...]
+    config: EvalConfig,
+    checkpoint: Checkpoint,
+    set_name: str,
+    gold: GoldSet,
+    names: list[str],
+    chunks: tuple[Chunk, ...],
 ) -> Step:
     how = config.likelihood
     settings = {
@@ -111,7 +121,7 @@ def _likelihoods(
         "revision": checkpoint.weights,
         "text": checkpoint.text,
         "set": set_name,
-        "tasks": list(config.task_names),
+        "tasks": names,
         "limit": how.limit,
         "chunk": config.chunk,
         "gold": _pinned(gold),
@@ -141,11 +151,17 @@ def _uri(config: EvalConfig, checkpoint: Checkpoint, settings: dict[str, Any], w
 
 def _task_settings(name: str) -> dict[str, Any]:
     task = TASKS[name]
-    return {"rule": task.version, "prompt": task.prompt, "sampling": repr(task.sampling)}
+    return {
+        "rule": task.version,
+        "prompt": task.prompt,
+        "open_prompt": task.open_prompt,
+        "option": task.option,
+        "sampling": repr(task.sampling),
+    }
 
 
 def _pinned(gold: GoldSet) -> list[str]:
-    return [manifest_hash(gold.corpus), manifest_hash(gold.instructions)]
+    return [manifest_hash(uri) for uri in gold.parents]
 
 
 def _index(output: str, revision: str) -> str:

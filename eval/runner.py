@@ -36,7 +36,7 @@ def run(config: EvalConfig) -> list[str]:
             name=step.uri.rsplit("/", 1)[-1],
             shards=len(step.chunks),
             config=step.settings,
-            parents=[step.gold.corpus, step.gold.instructions],
+            parents=step.gold.parents,
             models={step.job.name: step.job.revision},
         )
     waiting = [step for step in steps if step.pending]

@@ -205,7 +205,8 @@ _ETHICS_PARTS = ("commonsense", "deontology", "justice", "utilitarianism", "virt
 TEXT: tuple[Task, ...] = (
     *(
         Task(
-            name=f"truthfulqa_{part}", benchmark="truthfulqa", part=part, pictures="none", scorer="truthfulqa_mc",
+            name=f"truthfulqa_{part}", benchmark="truthfulqa", part=part, pictures="none",
+            scorer="truthfulqa_mc1" if part == "mc1" else "truthfulqa_mc",
             ask="options", prompt="Q: {question}\nA:", variant="official", aggregation=aggregation,
             title=f"TruthfulQA, {part}", licence="Apache-2.0", source=_TRUTHFUL,
         )

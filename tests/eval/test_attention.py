@@ -24,7 +24,7 @@ from eval.samples import load, select
 from eval.tasks import TASKS
 
 torch = pytest.importorskip("torch")
-from tests.train.models.families import NAMES, build  # noqa: E402 -- needs torch
+from tests.train.families import NAMES, build  # noqa: E402 -- needs torch
 
 SIZES = [(64, 64), (90, 60), (40, 100)]
 QUESTIONS = ["What color is it?", "Where is the square? Say it in one word.", "Why?"]

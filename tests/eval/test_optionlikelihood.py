@@ -14,7 +14,7 @@ from cluster.errors import UserError
 from eval.optionlikelihood import Asked, OptionReader
 
 torch = pytest.importorskip("torch")
-from tests.train.models.families import NAMES, build  # noqa: E402 -- needs torch
+from tests.train.families import NAMES, build  # noqa: E402 -- needs torch
 
 QUESTIONS = ["What color is it?", "Where is the square? Say it in one word, not in two.", "Why?"]
 OPTIONS = [

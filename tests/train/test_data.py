@@ -209,7 +209,7 @@ def test_pictures_after_their_instruction_are_moved_and_counted_or_refused(
 
 def test_a_picture_of_another_size_than_the_corpus_says(make_config: Any, tmp_path: Path) -> None:
     """Tokens are counted by the size that the corpus has; a picture that makes others is a reject, not a crash."""
-    from tests.train.models.families import build
+    from tests.train.families import build
 
     def lie(row: CorpusRow) -> CorpusRow:
         return replace(row, width=200, height=64) if row.image_id == "s0-1" else row

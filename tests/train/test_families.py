@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.models.families import NAMES, build
+from tests.train.families import NAMES, build
 
 from datagen.records import Turn
 from tests.train.conftest import write_world

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.models.families import build
+from tests.train.families import build
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.train.test_families import settings
