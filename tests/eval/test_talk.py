@@ -57,7 +57,7 @@ def test_a_dead_engine_ends_the_talk() -> None:
 
 
 def test_temperatures_follow_the_category_of_talks_alone() -> None:
-    turns = {"turns": ["a"]}
+    turns: dict[str, Any] = {"turns": ["a"]}
     heat = {c: sampling_of(sample(c, **turns)).temperature for c in ("writing", "math", "stem", "unheard-of")}
     assert heat == {"writing": 0.7, "math": 0.0, "stem": 0.1, "unheard-of": 0.7}
     assert sampling_of(sample(**turns)).max_tokens == TASKS["mt_bench"].sampling.max_tokens
