@@ -33,12 +33,20 @@ VIEWS: Mapping[str, tuple[str, ...]] = {"all": (), "without_refcoco": REFCOCO}
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
-    """A number of a task without its samples, in printed units; ``se`` as reported, NaN where it was not."""
+    """A number of a task without its samples, in printed units; ``se`` as reported, NaN where it was not.
+
+    ``metrics`` are further ones by our names (MME's perception).
+    """
 
     value: float
     se: float = math.nan
     n: int = 0
     rule: str = "reported"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def get(self, key: str) -> float:
+        """A metric; the number itself where it is not named apart."""
+        return self.metrics.get(key, self.value)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +136,8 @@ def _entry(run: Run, name: str, *, draws: int, seed: int) -> dict[str, Any]:
         low, high = said.value - 1.96 * said.se, said.value + 1.96 * said.se
         known = {"value": said.value, "se": said.se, "se_independent": said.se, "low": low, "high": high}
         numbers = {k: _number(v) for k, v in known.items()}
-        metrics = {key: numbers for key in (rule.primary, TABLE_METRIC.get(name, rule.primary))}
+        others = {TABLE_METRIC.get(name, rule.primary), *said.metrics} - {rule.primary}
+        metrics = {rule.primary: numbers, **{k: {**numbers, **_alone(said.get(k))} for k in sorted(others)}}
         extra = {"method": said.rule, "metrics": metrics, "truncated": 0, "failed": 0}
         return {**numbers, "n": said.n, "clusters": said.n, **extra}
     scores = run.tasks[name]
@@ -147,6 +156,10 @@ def _entry(run: Run, name: str, *, draws: int, seed: int) -> dict[str, Any]:
         "truncated": scores.truncated,
         "failed": scores.failed,
     }
+
+
+def _alone(value: float) -> dict[str, Any]:
+    return {"value": _number(value), **dict.fromkeys(("se", "se_independent", "low", "high"))}
 
 
 def _resampled(task: str, key: str) -> bool:
@@ -217,7 +230,7 @@ def _adjust(tasks: list[dict[str, Any]]) -> None:
 def _value(run: Run, name: str, key: str) -> float:
     """A metric of a run in printed units."""
     if name not in run.tasks:
-        return run.reported[name].value
+        return run.reported[name].get(key)
     metric = TASKS[name].rule.metrics[key]
     stats = run.tasks[name].stats
     return float(metric.value(stats.sum(axis=0))) * metric.scale if len(stats) else math.nan
