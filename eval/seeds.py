@@ -54,7 +54,8 @@ def between_recipes(mine: Sequence[float], theirs: Sequence[float]) -> Seeds:
     se = math.sqrt(one + other)
     if se == 0:
         return Seeds(mean=mean, low=mean, high=mean, sd=0.0, n=n)
-    freedom = (one + other) ** 2 / (one**2 / (a.n - 1) + other**2 / (b.n - 1))
+    part = one / (one + other)
+    freedom = 1 / (part**2 / (a.n - 1) + (1 - part) ** 2 / (b.n - 1))
     half = t975(math.floor(freedom + 1e-9)) * se
     return Seeds(mean=mean, low=mean - half, high=mean + half, sd=se, n=n)
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval.scorers.base import Metric, ratio
 from eval.statistics import (
     bootstrap,
     estimate,
     holm,
+    is_mean,
     mean_estimate,
     paired,
     paired_mean,
@@ -140,3 +144,103 @@ def test_wilson_by_hand() -> None:
     assert wilson(81, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=5e-5)
     assert wilson(0, 20)[1:] == pytest.approx((0.0, 0.1611), abs=5e-5)
     assert math.isnan(wilson(0, 0)[0])
+
+
+F1 = ratio(("tp", "fp", "fn"), {"tp": 2}, {"tp": 2, "fp": 1, "fn": 1})
+
+
+def yes_no(rng: np.random.Generator, images: int, skill: float) -> tuple[np.ndarray, list[str]]:
+    """(tp, fp, fn) of three questions an image; answers about one image are right or wrong together."""
+    easy = np.repeat(rng.random(images), 3)
+    truth, right = rng.random(3 * images) < 0.5, rng.random(3 * images) < (skill + easy) / 2
+    said = np.where(right, truth, ~truth)
+    stats = np.stack([said & truth, said & ~truth, ~said & truth], axis=1).astype(float)
+    return stats, [str(i // 3) for i in range(3 * images)]
+
+
+def test_what_is_a_mean() -> None:
+    stats, _ = yes_no(np.random.default_rng(0), 20, 0.6)
+    assert not is_mean(F1, stats) and is_mean(MEAN, with_n(np.arange(4.0)))
+    assert not is_mean(Metric(value=lambda s: s[..., 0]), stats)
+    assert is_mean(MEAN, np.zeros((0, 2))) and not is_mean(MEAN, np.zeros((2, 2)))
+
+
+def test_bootstrap_interval_of_f1_covers_the_truth_as_often_as_it_says() -> None:
+    rng, hits, runs = np.random.default_rng(7), 0, 400
+    truth = float(F1.value(yes_no(rng, 200_000, 0.7)[0].sum(axis=0)))
+    for i in range(runs):
+        stats, clusters = yes_no(rng, 60, 0.7)
+        found = estimate(F1, stats, clusters, draws=400, seed=i)
+        hits += found.low <= truth <= found.high
+    assert 0.91 <= hits / runs <= 0.98
+
+
+def test_paired_bootstrap_interval_covers_the_difference() -> None:
+    rng, hits, runs = np.random.default_rng(8), 0, 400
+    truth = float(
+        F1.value(yes_no(rng, 200_000, 0.8)[0].sum(0)) - F1.value(yes_no(rng, 200_000, 0.5)[0].sum(0))
+    )
+    for i in range(runs):
+        (a, clusters), (b, _) = yes_no(rng, 60, 0.8), yes_no(rng, 60, 0.5)
+        found = paired(F1, a, b, clusters, draws=400, seed=i)
+        hits += found.low <= truth <= found.high
+    assert 0.91 <= hits / runs <= 0.98
+
+
+def test_a_resample_without_anything_to_divide_by_is_left_out() -> None:
+    stats = np.zeros((6, 3))
+    stats[0, 0] = 1
+    found = estimate(F1, stats, [str(i) for i in range(6)], draws=300)
+    assert found.value == 1 and found.high == 1 and 0 < found.low < 1
+    assert math.isnan(estimate(F1, np.zeros((3, 3)), ["a", "b", "c"]).value)
+    assert math.isnan(paired(F1, np.zeros((0, 3)), np.zeros((0, 3)), []).value)
+
+
+answers = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.booleans()), min_size=2, max_size=30)
+
+
+@settings(max_examples=50, deadline=None)
+@given(answers, st.randoms(use_true_random=False))
+def test_order_and_names_of_images_do_not_matter(samples: list[tuple[int, bool, bool]], rng: object) -> None:
+    order = list(range(len(samples)))
+    rng.shuffle(order)  # type: ignore[attr-defined]
+
+    def of(places: list[int], prefix: str) -> tuple[np.ndarray, np.ndarray, list[str]]:
+        mine, theirs = (with_n(np.array([float(samples[i][k]) for i in places])) for k in (1, 2))
+        return mine, theirs, [f"{prefix}{samples[i][0]}" for i in places]
+
+    (a, b, images), (c, d, others) = of([*range(len(samples))], "image"), of(order, "x")
+    for resample in (False, True):
+        one = estimate(MEAN, a, images, draws=50, resample=resample)
+        two = estimate(MEAN, c, others, draws=50, resample=resample)
+        assert (one.value, one.se, one.low, one.high) == pytest.approx((two.value, two.se, two.low, two.high))
+        assert 0 <= one.low <= one.value + 1e-12 and one.value <= one.high + 1e-12 <= 1 + 1e-11
+        there, back = (paired(MEAN, x, y, images, draws=50, resample=resample) for x, y in ((a, b), (b, a)))
+        again = paired(MEAN, c, d, others, draws=50, resample=resample)
+        assert (there.value, there.se, there.p) == pytest.approx((again.value, again.se, again.p))
+        assert (back.value, back.se, back.p) == pytest.approx((-there.value, there.se, there.p))
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.randoms(use_true_random=False))
+def test_holm_never_lowers_keeps_order_and_ignores_that_of_tasks(p: list[float], rng: object) -> None:
+    adjusted = dict(enumerate(holm(p)))
+    assert all(value <= adjusted[i] <= 1 for i, value in enumerate(p))
+    ranked = sorted(range(len(p)), key=p.__getitem__)
+    assert all(adjusted[i] <= adjusted[j] for i, j in pairwise(ranked))
+    # Bonferroni is never smaller, and equal for the smallest.
+    assert all(adjusted[i] <= min(1.0, len(p) * value) + 1e-12 for i, value in enumerate(p))
+    order = [*range(len(p))]
+    rng.shuffle(order)  # type: ignore[attr-defined]
+    assert holm([p[i] for i in order]) == [adjusted[i] for i in order]
+
+
+def test_holm_keeps_the_family_wise_error() -> None:
+    rng = np.random.default_rng(9)
+    wrong = sum(min(holm(list(rng.random(16)))) < 0.05 for _ in range(10_000))
+    assert wrong / 10_000 == pytest.approx(1 - (1 - 0.05 / 16) ** 16, abs=0.007)
+
+
+def test_holm_agrees_with_statsmodels() -> None:
+    tests = pytest.importorskip("statsmodels.stats.multitest")
+    p = list(np.random.default_rng(10).random(16) ** 3)
+    assert holm(p) == pytest.approx(list(tests.multipletests(p, method="holm")[1]))
