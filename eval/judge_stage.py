@@ -72,7 +72,9 @@ class JudgeConfig(Config):
     """A judge over the answers of any number of runs."""
 
     answers: tuple[str, ...] = Field(min_length=1, description="URIs of data sets of `l2t eval run`")
-    engine: EngineConfig = EngineConfig(max_model_len=8192)
+    engine: EngineConfig = Field(
+        description="the judge; its max_model_len must hold prompt, answer and verdict"
+    )
     engines: int = Field(default=1, ge=1)
     reuse: bool = Field(
         default=True, description="take verdicts over from earlier runs under the same output"
@@ -101,8 +103,8 @@ class JudgeWorker:
         try:
             self.engine = build_engine(jobs[0].engine)
             self.known = known_judgements({uri for job in jobs for uri in job.earlier})
-        except UserError as error:
-            self.failure = str(error)
+        except (UserError, ValueError) as error:  # vLLM says so of settings that do not fit the model
+            self.failure = f"the judge {jobs[0].engine.model} cannot be started: {error}"
 
     async def __call__(self, batch: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Judge and commit every shard of the batch."""

@@ -258,7 +258,7 @@ def test_a_judge_that_is_not_there_is_told(tmp_path: Path) -> None:
 def test_the_starter_as_a_judge(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     answers = publish(str(tmp_path / "answers"), [rows()[:4], rows()[4:]])
-    engine = EngineConfig(model="starter", max_model_len=1024, max_num_seqs=8)
+    engine = EngineConfig(model="starter", max_model_len=512, max_num_seqs=8)
     config = JudgeConfig(answers=(answers,), engine=engine, output=str(tmp_path / "out"))
     (uri,) = run(config)
     found = report(uri)
@@ -276,3 +276,8 @@ def test_the_starter_as_a_judge(tmp_path: Path) -> None:
     assert {r["key"]: r["judgement"] for r in stored if r["key"]} == {k: v for k, v in again.items() if k}
     scores = score_tasks(judged_tables(answers, uri))
     assert set(scores) == {"mmhal", "hallusionbench", "mt_bench", "vqav2"}
+    wrong = config.model_copy(
+        update={"engine": engine.model_copy(update={"max_model_len": 4096}), "output": str(tmp_path / "o2")}
+    )
+    with pytest.raises(UserError, match="cannot be started"):
+        run(wrong)
