@@ -21,6 +21,8 @@ from datagen import gallery
 from datagen.gallery.visible import visible
 from eval import differences, improvement_panel, panels, report
 from eval.curves import training
+from eval.recipes import check, over_recipes
+from eval.summary import Reported
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Of a task and a pair of models, shared among the pairs: a page of 20 tasks with pictures stays near 2 MB.
@@ -35,6 +37,8 @@ def write_page(
     trains: Mapping[str, str] | None = None,
     instructions: Sequence[str] = (),
     baseline: str | None = None,
+    recipes: Mapping[str, Sequence[str]] | None = None,
+    reported: Mapping[str, Mapping[str, Reported]] | None = None,
     title: str = "Learning to instruct",
 ) -> str:
     """Render and store the page; returns its text.
@@ -44,11 +48,20 @@ def write_page(
         summary: URI of a stored comparison, instead of ``evals``.
         trains: training run URI by name; a name that is also a model's gets the model's colour.
         instructions: instruction data sets, for where their rows went and the gallery.
+        recipes: models that are training seeds of one recipe, by its name.
+        reported: numbers without samples, by model and task; with ``evals`` only.
 
     Raises:
         UserError: a URI holds nothing of the kind, or a log is not readable.
     """
-    found = report.read(summary) if summary else report.summarise(evals, baseline) if evals else None
+    found = None
+    if summary:
+        found = report.read(summary)
+        if recipes:
+            check(recipes, [m["name"] for m in found["models"]])
+            found["seeds"] = over_recipes(found["tasks"], recipes, found["baseline"])
+    elif evals or reported:
+        found = report.summarise(evals, baseline, recipes=recipes, reported=reported)
     html = render(found, trains=trains or {}, instructions=instructions, title=title)
     storage.write_bytes(out, html.encode())
     return html
@@ -85,6 +98,7 @@ def render(
     sections = (
         ("result", "Result", summary),
         ("improvement", "Improvement", content["improvement"]),
+        ("seeds", "Seeds", content["seeds"]),
         ("differences", "Differences", len(names) > 1),
         ("mechanism", "Mechanism", content["diagnostics"]),
         ("training", "Training", content["training"]),

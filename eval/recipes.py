@@ -15,6 +15,20 @@ from eval.improvement import REFCOCO, TABLE_METRIC, Change, averages, relative
 from eval.seeds import LEAST, Seeds, between_recipes, over_seeds
 
 
+def from_texts(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Recipes as a command line gives them: ``name=run,run,run``. Raises UserError."""
+    recipes: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, runs = text.partition("=")
+        seeds = [run.strip() for run in runs.split(",") if run.strip()]
+        if not (name and equals and seeds):
+            raise UserError(f"--seeds {text}: write RECIPE=RUN,RUN,RUN with the names of compared models")
+        if name in recipes:
+            raise UserError(f"--seeds {text}: recipe {name!r} is given twice")
+        recipes[name] = seeds
+    return recipes
+
+
 def check(recipes: Mapping[str, Sequence[str]], runs: Sequence[str]) -> None:
     """Every seed is a run, and of one recipe only. Raises UserError."""
     taken: dict[str, str] = {}

@@ -105,6 +105,10 @@ def read(uri: str) -> dict[str, Any]:
         raise UserError(f"{uri}: not JSON ({error}); give the summary.json that `eval run` wrote") from error
     if not isinstance(summary, dict) or not {"baseline", "models", "tasks", "diagnostics"} <= summary.keys():
         raise UserError(f"{uri}: not a comparison; give the summary.json that `eval run` wrote")
+    if not {"averages", "seeds"} <= summary.keys():
+        raise UserError(
+            f"{uri}: from an older version; make it anew with `l2t eval compare ... --json {uri}`"
+        )
     return summary
 
 

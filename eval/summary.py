@@ -88,8 +88,11 @@ def compare(
     names = [t for t in TASKS if any(r.has(t) for r in runs)]
     tasks = [_task(name, runs, base, draws=draws, seed=seed) for name in names]
     _adjust(tasks)
-    shared = [n for n in names if all(r.has(n) for r in runs)]
-    changes = {r.name: _changes(r, base, shared) for r in runs}
+    # A run of reported numbers may have few tasks; it must not take the others' means away.
+    measured = [r for r in runs if r.tasks] or list(runs)
+    shared = [n for n in names if base.has(n) and all(r.has(n) for r in measured)]
+    whole = [r for r in runs if all(r.has(n) for n in shared)]
+    changes = {r.name: _changes(r, base, shared if r in whole else []) for r in runs}
     views = {
         view: {r.name: averages(changes[r.name], without) for r in runs} for view, without in VIEWS.items()
     }
@@ -97,7 +100,7 @@ def compare(
         "baseline": base.name,
         "models": [{"name": r.name, "revision": r.revision, **r.info} for r in runs],
         "tasks": tasks,
-        "mean": {r.name: _mean(r, shared, views["all"][r.name]) for r in runs},
+        "mean": {r.name: _mean(r, shared if r in whole else [], views["all"][r.name]) for r in runs},
         "averages": {view: _averages(found, base.name) for view, found in views.items()},
         "seeds": over_recipes(tasks, recipes or {}, base.name),
     }
@@ -293,7 +296,7 @@ def _with_error(change: Change) -> dict[str, Any]:
 
 
 def _mean(run: Run, tasks: Sequence[str], improved: Mapping[str, Average]) -> dict[str, Any]:
-    """Unweighted means over tasks that all runs have: of values that are shares, and of the improvement."""
+    """Unweighted means over tasks that all measured runs have: of values that are shares, and of the improvement."""
     values = [_share(run, name) for name in tasks if _is_share(name)]
     known = [v for v in values if math.isfinite(v.value)]
     overall = improved.get(OVERALL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,17 @@ class LoggedSample:
     doc: Mapping[str, Any] = field(default_factory=dict)
     score: float = math.nan
     tokens: int | None = None
+
+
+def reported_from(texts: Sequence[str]) -> dict[str, dict[str, Reported]]:
+    """Results files as a command line gives them: ``name=file``. Raises UserError."""
+    found: dict[str, dict[str, Reported]] = {}
+    for text in texts:
+        name, equals, place = text.partition("=")
+        if not (name and equals and place):
+            raise UserError(f"--reported {text}: write NAME=FILE, a results file of lmms-eval or its folder")
+        found[name] = reported(place)
+    return found
 
 
 def reported(uri: str) -> dict[str, Reported]:

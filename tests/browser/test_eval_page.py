@@ -145,7 +145,7 @@ def test_the_page_says_what_is_promised(page: Path, open_page: Open) -> None:
     assert opened.page.locator("#improvement svg.plot polygon.web").count() == 6
     rows = opened.page.locator("#improvement .scores tbody tr").all_inner_texts()
     assert sum("without RefCOCO" in r for r in rows) == 2 and any(r.startswith("OCR") for r in rows)
-    assert "overall, without RefCOCO" in opened.page.locator("#improvement table.small").inner_text()
+    assert "overall, without RefCOCO" in opened.page.locator("#seeds table").inner_text()
     assert opened.page.locator("#mechanism svg .hill").count() == 2 * len(MODELS)
     names = {
         link.removeprefix("#")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,12 +15,14 @@ import pytest
 
 from cluster.datasets import commit_shard, freeze, plan_dataset
 from cluster.errors import UserError
-from eval import charts
+from eval import charts, differences
 from eval.cli import main
 from eval.config import GoldSet
 from eval.curves import read_log
+from eval.interop.lmms_log import reported_from
 from eval.likelihood import LIKELIHOOD_SCHEMA
 from eval.page import write_page
+from eval.recipes import from_texts
 from eval.report import summarise, write
 from eval.results import RESULT_SCHEMA, answer_of, shard_scores
 from eval.samples import load, select
@@ -148,6 +151,60 @@ def test_page_from_a_stored_summary(
     assert "vs l2t" in capsys.readouterr().out
     assert main(["page", "--summary", summary, "--out", str(tmp_path / "p.html")]) == 0
     assert "Paired differences to l2t" in (tmp_path / "p.html").read_text()
+
+
+def test_seeds_and_reported_numbers_on_the_page(runs: list[str], gold: GoldSet, tmp_path: Path) -> None:
+    third = make_run(tmp_path, gold, "l2t-s1", 0.8) + make_run(tmp_path, gold, "l2t-s2", 0.85)
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"results": {"gqa": {"exact_match,none": 0.62}}}))
+    recipes = from_texts(["l2t=l2t,l2t-s1, l2t-s2", "vit=base"])
+    html = write_page(
+        str(tmp_path / "p.html"), evals=[*runs, *third], recipes=recipes, baseline="base",
+        reported=reported_from([f"paper={results}"]),
+    )  # fmt: skip
+    page = _Page(html)
+    assert "Training seeds" in page.texts and "paper" in page.texts and "62.0" in page.texts
+    assert "l2t (3)" in page.texts and any(re.fullmatch(r"[+-]\d+\.\d \[.*\] %", t) for t in page.texts)
+    stored = str(tmp_path / "summary.json")
+    write(summarise([*runs, *third], "base", draws=100), stored)
+    assert "l2t (3)" in write_page(str(tmp_path / "q.html"), summary=stored, recipes=recipes)
+    for texts, message in ((["l2t"], "write RECIPE=RUN"), (["a=x", "a=y"], "given twice")):
+        with pytest.raises(UserError, match=message):
+            from_texts(texts)
+    with pytest.raises(UserError, match="write NAME=FILE"):
+        reported_from(["paper"])
+
+
+def test_a_page_outlives_its_data_sets_and_not_its_format(
+    runs: list[str], gold: GoldSet, tmp_path: Path
+) -> None:
+    gone = make_run(tmp_path, gold, "gone", 0.5)
+    stored = tmp_path / "summary.json"
+    write(summarise([*runs, *gone], "base", draws=100), str(stored))
+    shutil.rmtree(gone[0])
+    assert "Samples are not shown" in write_page(str(tmp_path / "p.html"), summary=str(stored))
+    old = json.loads(stored.read_text())
+    del old["averages"]
+    stored.write_text(json.dumps(old))
+    with pytest.raises(UserError, match="from an older version"):
+        write_page(str(tmp_path / "p.html"), summary=str(stored))
+
+
+def test_samples_that_differ(runs: list[str]) -> None:
+    found = differences.find("l2t", runs[2], "base", runs[0], show=4)
+    assert {t.task for t in found.tasks} >= {"color", "existence", "caption"}
+    for task in found.tasks:
+        assert 1 <= len(task.samples) <= 4 and task.wins + task.losses > 0
+        for sample in task.samples:
+            better = sample.mine_score > sample.their_score
+            higher = TASKS[task.task].rule.metrics[TASKS[task.task].rule.primary].higher
+            assert sample.win == (better == higher) and sample.image.startswith("data:image/jpeg;base64,")
+        sides = {s.win for s in task.samples}
+        assert sides == {w for w, n in ((True, task.wins), (False, task.losses)) if n}
+    assert found.wins > found.losses
+    assert differences.find("l2t", runs[2], "l2t", runs[2]).tasks == []
+    again = differences.find("base", runs[0], "l2t", runs[2], show=4)
+    assert (again.wins, again.losses) == (found.losses, found.wins)
 
 
 def test_better_models_come_out_better(runs: list[str], tmp_path: Path) -> None:
