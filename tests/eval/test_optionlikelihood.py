@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,3 +158,30 @@ def test_marks_of_the_template_in_a_text_stay_text(starter_like: OptionReader) -
 def test_a_folder_that_holds_no_model_is_a_users_mistake(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot load"):
         OptionReader(str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_vllm_gives_the_starters_options_the_same() -> None:
+    pytest.importorskip("vllm")
+    from cluster.models import resolve_model
+    from datagen.engine import EngineConfig, build_engine
+
+    reader = OptionReader(resolve_model("starter"))
+    asked = [reader.ask(q, o, p) for q, o, p in zip(QUESTIONS, OPTIONS, pictures(), strict=True)]
+    asked += [reader.ask(q, o, chat=True) for q, o in zip(QUESTIONS, OPTIONS, strict=True)]
+
+    async def scores() -> list[list[float]]:
+        engine = build_engine(EngineConfig(model="starter", max_num_seqs=8))
+        found = [
+            [
+                (await engine.score(a.prompt, option, a.image, f"p{k}" if a.image else None)).logprob
+                for option in a.options
+            ]
+            for k, a in enumerate(asked)
+        ]
+        engine.close()
+        return found
+
+    for told, wanted in zip(reader.read(asked), asyncio.run(scores()), strict=True):
+        assert told.logps == pytest.approx(wanted, rel=1e-3, abs=1e-3)
