@@ -230,7 +230,9 @@ def paired_ratio(of: Ratio, a: Array, b: Array, clusters: Sequence[str]) -> Diff
         return Difference(value=value, se=value, low=value, high=value, p=value, n=len(a), clusters=k)
     se = math.sqrt(float((_sum_by(residual_a - residual_b, code, k) ** 2).sum()))
     low, high = value - Z95 * se, value + Z95 * se
-    return Difference(value=value, se=se, low=low, high=high, p=two_sided_p(value, se), n=len(a), clusters=k)
+    # Where every image says the same there is no spread to judge by: then as a sign test.
+    p = two_sided_p(value, se) if se > 0 or value == 0 else min(1.0, 2.0 * 0.5**k)
+    return Difference(value=value, se=se, low=low, high=high, p=p, n=len(a), clusters=k)
 
 
 def paired_mean(a: Array, b: Array, clusters: Sequence[str]) -> Difference:

@@ -125,6 +125,12 @@ def test_all_right_is_not_certain() -> None:
     )
 
 
+def test_a_few_samples_that_all_say_the_same_prove_little() -> None:
+    for n, p in ((3, 0.25), (20, 2 * 0.5**20)):
+        found = paired(MEAN, with_n(np.ones(n)), with_n(np.zeros(n)), [str(i) for i in range(n)])
+        assert found.value == 1 and found.p == pytest.approx(p)
+
+
 def test_nothing_gives_nan_not_a_crash() -> None:
     assert math.isnan(mean_estimate(np.array([]), []).value)
     assert math.isnan(ratio_estimate(MEAN.value, np.zeros((3, 2)), ["a", "b", "c"]).value)  # type: ignore[arg-type]
