@@ -67,6 +67,11 @@ def write_page(
     return html
 
 
+def write_summary(out: str, summary: dict[str, Any], title: str = "Comparison") -> None:
+    """The page of a comparison that was just made, without training runs and instruction data."""
+    storage.write_bytes(out, render(summary, trains={}, instructions=(), title=title).encode())
+
+
 def render(
     summary: dict[str, Any] | None,
     *,

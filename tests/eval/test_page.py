@@ -21,9 +21,9 @@ from eval.config import GoldSet
 from eval.curves import read_log
 from eval.interop.lmms_log import reported_from
 from eval.likelihood import LIKELIHOOD_SCHEMA
-from eval.page import write_page
+from eval.page import write_page, write_summary
 from eval.recipes import from_texts
-from eval.report import summarise, write
+from eval.report import read, summarise, write
 from eval.results import RESULT_SCHEMA, answer_of, shard_scores
 from eval.samples import load, select
 from eval.tasks import TASKS
@@ -168,6 +168,8 @@ def test_seeds_and_reported_numbers_on_the_page(runs: list[str], gold: GoldSet, 
     stored = str(tmp_path / "summary.json")
     write(summarise([*runs, *third], "base", draws=100), stored)
     assert "l2t (3)" in write_page(str(tmp_path / "q.html"), summary=stored, recipes=recipes)
+    write_summary(str(tmp_path / "r.html"), read(stored), "Two recipes")
+    assert "Two recipes" in (tmp_path / "r.html").read_text()
     for texts, message in ((["l2t"], "write RECIPE=RUN"), (["a=x", "a=y"], "given twice")):
         with pytest.raises(UserError, match=message):
             from_texts(texts)
