@@ -261,4 +261,6 @@ def decoded(url: str) -> Any:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(REPO))
+    os.environ["PYTHONPATH"] = str(REPO)
     raise SystemExit(main())

@@ -13,13 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from machine import machine, spread
+from machine import REPO, machine, spread
 
 AIM = 2.3
 
@@ -106,4 +108,6 @@ def compare(args: argparse.Namespace, root: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(REPO))
+    os.environ["PYTHONPATH"] = str(REPO)
     raise SystemExit(main())
