@@ -44,9 +44,13 @@ def check_l2t(name: str, arguments: list[str]) -> None:
         parsed = parser().parse_intermixed_args(arguments)
         load_config(TrainConfig, PRESETS, parsed.preset, parsed.overrides)
     elif name == "eval":
-        from eval.cli import _parser
+        from eval.cli import OWN, _parser
         from eval.config import PRESETS, EvalConfig
 
+        if arguments[0] in OWN:
+            with pytest.raises(SystemExit, match="0"):
+                importlib.import_module(OWN[arguments[0]]).main(arguments[1:])
+            return
         parsed = _parser().parse_args(arguments)
         if parsed.command == "run":
             load_config(EvalConfig, PRESETS, parsed.preset, parsed.overrides)
