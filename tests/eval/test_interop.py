@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +22,11 @@ import pytest
 
 from cluster.datasets import iter_tables
 from cluster.errors import UserError
+from cluster.models import STARTERS
+from datagen.records import from_table
+from datagen.starter.world import WorldConfig, write_world
 from eval.benchmarks.importing import ImportJob, run_import
-from eval.interop.lmms import client_command, main, serve_command
+from eval.interop.lmms import client_command, is_cpu_build, main, serve_command
 from eval.interop.lmms_export import export_run
 from eval.interop.lmms_import import Imported, import_run
 from eval.interop.lmms_log import reported
@@ -322,6 +332,10 @@ def test_the_served_command_is_one_that_vllm_takes(capsys: pytest.CaptureFixture
         8123,
         ["l2t"],
     )
+    module = serve_command("runs/a model", name="l2t", port=8123, cpu_build=True)
+    again = arguments.make_arg_parser(parsers.FlexibleArgumentParser()).parse_args(module[3:])
+    assert (again.model, again.host, again.served_model_name) == ("runs/a model", "127.0.0.1", ["l2t"])
+    assert find_spec(module[2]) is not None
     capsys.readouterr()  # what vLLM says while it is imported
     assert main(["export-lmms", "--serve", "runs/a model", "--tasks", "gqa,mme", "--port", "8123"]) == 0
     shown = capsys.readouterr().out.splitlines()
@@ -360,3 +374,64 @@ def test_help_is_light_and_has_examples(command: str) -> None:
         [sys.executable, "-c", code], cwd=REPO, env=os.environ, capture_output=True, text=True, check=True
     )
     assert "examples:" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_served_checkpoint_answers_as_the_driver_asks(tmp_path: Path) -> None:
+    """The starter behind the documented command, asked what lmms-eval's async_openai sends."""
+    pytest.importorskip("vllm")
+    world = write_world(str(tmp_path), WorldConfig(images=6, split="test", shard_images=6))
+    pictures = {r["image_id"]: r["image"]["bytes"] for t in iter_tables(world.corpus) for r in t.to_pylist()}
+    asked = [r for t in iter_tables(world.gold["questions"]) for r in from_table(t)][:20]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = serve_command(str(STARTERS["starter"]), name="l2t", port=port, cpu_build=is_cpu_build())
+    start = [sys.executable, *command[1:]] if command[0] == "python" else command
+    light = {
+        "OMP_NUM_THREADS": "1",
+        "VLLM_CPU_KVCACHE_SPACE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            start, env={**os.environ, **light}, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        answers = [_ask(port, r.question, pictures[r.image_ids[0]], server) for r in asked]
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(60)
+    right = sum(
+        said.strip().rstrip(".").lower() == r.answer.rstrip(".").lower()
+        for said, r in zip(answers, asked, strict=True)
+    )
+    assert right >= 10
+
+
+def _ask(port: int, question: str, picture: bytes, server: subprocess.Popen[bytes]) -> str:
+    url = "data:image/png;base64," + base64.b64encode(picture).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": question}]
+    body = {
+        "model": "l2t",
+        "max_tokens": 24,
+        "temperature": 0,
+        "messages": [{"role": "user", "content": content}],
+    }
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "Authorization": "Bearer none"},
+    )
+    deadline = time.monotonic() + 400
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                return str(json.load(reply)["choices"][0]["message"]["content"])
+        except urllib.error.HTTPError:
+            raise
+        except urllib.error.URLError:
+            assert server.poll() is None and time.monotonic() < deadline
+            time.sleep(1)
