@@ -22,7 +22,7 @@ from datagen.gallery.visible import visible
 from eval import differences, improvement_panel, panels, report
 from eval.curves import training
 from eval.recipes import check, over_recipes
-from eval.summary import Reported
+from eval.runs import Reported
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Of a task and a pair of models, shared among the pairs: a page of 20 tasks with pictures stays near 2 MB.

@@ -15,7 +15,8 @@ from cluster.manifest import Manifest
 from eval import diagnostics
 from eval.recipes import check
 from eval.results import RESULT_SCHEMA, score_tasks
-from eval.summary import Reported, Run, compare
+from eval.runs import Reported, Run
+from eval.summary import compare
 from eval.terminal import show
 
 

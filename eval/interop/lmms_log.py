@@ -12,7 +12,7 @@ from typing import Any
 
 from cluster.errors import UserError
 from eval.interop.lmms_tasks import BY_NAME
-from eval.summary import Reported
+from eval.runs import Reported
 
 _SAMPLES = re.compile(r"^(?P<date>.+?)_samples_(?P<task>.+)\.jsonl$")
 

@@ -15,7 +15,7 @@ from eval.likelihood import LIKELIHOOD_SCHEMA
 from eval.page import render
 from eval.report import summarise
 from eval.results import RESULT_SCHEMA
-from eval.summary import Reported
+from eval.runs import Reported
 from eval.tasks import SUITES, TASKS
 from tests.browser.conftest import Open
 from tests.browser.test_train_pages import CONTRASTS

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from eval.results import RESULT_SCHEMA, TaskScores, score_rows
+from eval.runs import Reported, Run
 from eval.statistics import estimate, paired
-from eval.summary import Reported, Run, compare
+from eval.summary import compare
 from eval.tasks import TASKS
 from eval.terminal import show
 
