@@ -22,11 +22,17 @@ EXAMPLES = """examples:
   l2t eval tasks                            the task table; `tasks NAME` says all about one
   l2t eval corrupt --help                   copies of a corpus or of benchmarks with ImageNet-C corruptions
   l2t eval attention --help                 attention on the picture before the answer, with overlays
-  l2t eval lmms --help                      lmms-eval's logs into a comparison, and ours into its layout
+  l2t eval import-lmms --help               lmms-eval's logs into a comparison
+  l2t eval export-lmms --help               a run in lmms-eval's layout, and how its driver asks our checkpoint
 """
 
-# Commands with a parser of their own.
-OWN = {"corrupt": "eval.corruptions.cli", "attention": "eval.attention_cli", "lmms": "eval.interop.lmms"}
+# Commands with a parser of their own; whether that one wants to see the command's name.
+OWN = {
+    "corrupt": ("eval.corruptions.cli", False),
+    "attention": ("eval.attention_cli", False),
+    "import-lmms": ("eval.interop.lmms", True),
+    "export-lmms": ("eval.interop.lmms", True),
+}
 
 
 def main(argv: Sequence[str]) -> int:
@@ -35,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     if arguments and arguments[0] in OWN:
         from importlib import import_module
 
-        return int(import_module(OWN[arguments[0]]).main(arguments[1:]))
+        module, named = OWN[arguments[0]]
+        return int(import_module(module).main(arguments if named else arguments[1:]))
     args = _parser().parse_args(arguments)
     commands = {
         "run": _run,

@@ -45,11 +45,12 @@ def check_l2t(name: str, arguments: list[str]) -> None:
         load_config(TrainConfig, PRESETS, parsed.preset, parsed.overrides)
     elif name == "eval":
         from eval.cli import OWN, _parser
+        from eval.cli import main as eval_main
         from eval.config import PRESETS, EvalConfig
 
         if arguments[0] in OWN:
             with pytest.raises(SystemExit, match="0"):
-                importlib.import_module(OWN[arguments[0]]).main(arguments[1:])
+                eval_main(arguments)
             return
         parsed = _parser().parse_args(arguments)
         if parsed.command == "run":
