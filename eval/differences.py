@@ -12,13 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from cluster.datasets import iter_tables, read_manifest, read_shard
+from cluster.datasets import read_manifest, read_shard
 from cluster.errors import UserError
 from datagen.corpus import BadImage, decode_image
 from datagen.gallery.pictures import image_bytes
+from eval.answers import answer_tables, unjudged
 from eval.benchmarks.views import outlined
 from eval.overlay import plain
-from eval.results import RESULT_SCHEMA, meta_of, score_rows
+from eval.results import meta_of, score_rows
 from eval.scorers.base import Scored
 from eval.tasks import TASKS, lite_order
 
@@ -83,13 +84,18 @@ class _Scored:
     scores: Mapping[str, float]
 
 
-def find(model: str, uri: str, base: str, base_uri: str, show: int = 6) -> Disagreement:
+def find(
+    model: str, uri: str, base: str, base_uri: str, show: int = 6, *, verdicts: tuple[str, str] = ("", "")
+) -> Disagreement:
     """Compare two runs sample by sample; at most ``show`` samples a task, half of each direction.
+
+    Args:
+        verdicts: data sets of a judge's verdicts on either run, "" where there are none.
 
     Raises:
         UserError: a data set is not there or damaged.
     """
-    mine, theirs = _by_task(uri), _by_task(base_uri)
+    mine, theirs = _by_task(uri, verdicts[0]), _by_task(base_uri, verdicts[1])
     pairs = {
         task: _differing(task, mine[task], theirs[task]) for task in TASKS if task in mine and task in theirs
     }
@@ -117,9 +123,11 @@ def find(model: str, uri: str, base: str, base_uri: str, show: int = 6) -> Disag
     return Disagreement(model=model, base=base, tasks=tasks)
 
 
-def _by_task(uri: str) -> dict[str, _Scored]:
+def _by_task(uri: str, verdicts: str) -> dict[str, _Scored]:
     """Rows and own scores of samples, by task. Scored anew, so that caption tasks have scores by sample too."""
-    rows = [row for table in iter_tables(uri, schema=RESULT_SCHEMA) for row in table.to_pylist()]
+    rows = [row for table in answer_tables(uri, verdicts) for row in table.to_pylist()]
+    waiting = unjudged(sorted({str(row["task"]) for row in rows}), verdicts)
+    rows = [row for row in rows if row["task"] not in waiting]
     by_id = {str(row["sample_id"]): row for row in rows}
     out = {}
     for task, scored in score_rows(rows).items():

@@ -23,6 +23,7 @@ from eval import differences, improvement_panel, panels, report
 from eval.curves import training
 from eval.recipes import check, over_recipes
 from eval.runs import Reported
+from eval.terminal import waiting
 
 TEMPLATES = Path(__file__).parent / "templates"
 # Of a task and a pair of models, shared among the pairs: a page of 20 tasks with pictures stays near 2 MB.
@@ -87,6 +88,7 @@ def render(
     content: dict[str, Any] = {
         "title": title,
         "lead": _lead(summary),
+        "waiting": waiting(summary) if summary else [],
         "style": Markup(style),
         "policy": _policy(style),
         "gallery": [Markup(gallery.section(uri)) for uri in instructions],
@@ -146,7 +148,9 @@ def _differing(summary: dict[str, Any] | None) -> tuple[list[differences.Disagre
     found = []
     for mine, base in pairs:
         try:
-            found.append(differences.find(mine["name"], mine["uri"], base["name"], base["uri"], show))
+            verdicts = (mine.get("verdicts", ""), base.get("verdicts", ""))
+            names = (mine["name"], mine["uri"], base["name"], base["uri"])
+            found.append(differences.find(*names, show, verdicts=verdicts))
         except UserError as error:
             return [], str(error)  # a stored comparison outlives its data sets
     return [each for each in found if each.tasks], ""

@@ -1,5 +1,5 @@
-"""From result data sets to one comparison: reads every URI, tells answers from likelihoods, joins them by
-model.
+"""From result data sets to one comparison: reads every URI, tells answers from likelihoods and verdicts, joins
+them by model.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from cluster.datasets import iter_tables, manifest_hash, read_manifest
 from cluster.errors import UserError
 from cluster.manifest import Manifest
 from eval import diagnostics
+from eval.answers import answer_tables, unjudged, verdicts_by_answers
 from eval.recipes import check
-from eval.results import RESULT_SCHEMA, score_tasks
+from eval.results import score_tasks
 from eval.runs import Reported, Run
 from eval.summary import compare
 from eval.terminal import show
@@ -39,7 +40,8 @@ def summarise(
         UserError: a URI is no published eval data set, a name stands for two models, or nothing holds
             answers.
     """
-    runs: list[Run] = []
+    answers: list[tuple[str, Manifest]] = []
+    judged: list[str] = []
     forced: list[diagnostics.Likelihoods] = []
     for uri in uris:
         manifest = read_manifest(uri)
@@ -48,8 +50,12 @@ def summarise(
         if manifest.config.get("what") == "likelihood":
             rows = [row for table in iter_tables(uri) for row in table.to_pylist()]
             forced.append(diagnostics.read(_name(manifest), rows))
+        elif manifest.config.get("what") == "judgements":
+            judged.append(uri)
         else:
-            runs.append(_run(uri, manifest))
+            answers.append((uri, manifest))
+    verdicts = verdicts_by_answers(judged, [uri for uri, _ in answers])
+    runs = [_run(uri, manifest, verdicts.get(uri, "")) for uri, manifest in answers]
     for name, numbers in (reported or {}).items():
         runs.append(Run(name=name, revision="", tasks={}, info={"uri": "", "samples": 0}, reported=numbers))
     if not runs:
@@ -76,17 +82,22 @@ def _name(manifest: Manifest) -> str:
     return next(iter(manifest.models))
 
 
-def _run(uri: str, manifest: Manifest) -> Run:
+def _run(uri: str, manifest: Manifest, verdicts: str) -> Run:
     name, revision = next(iter(manifest.models.items()))
-    tables = iter_tables(uri, schema=RESULT_SCHEMA)
+    tasks = score_tasks(answer_tables(uri, verdicts))
+    # Without a judge every such answer would count as a failure of the model.
+    waiting = unjudged(list(tasks), verdicts)
     info = {
         "uri": uri,
+        "verdicts": verdicts,
+        "unjudged": waiting,
         "samples": manifest.totals.rows.get("rows", 0),
         "counts": manifest.totals.counts,
         "tokens": manifest.totals.tokens,
         "code": manifest.code_version,
     }
-    return Run(name=name, revision=revision, tasks=score_tasks(tables), info=info)
+    known = {task: scores for task, scores in tasks.items() if task not in waiting}
+    return Run(name=name, revision=revision, tasks=known, info=info)
 
 
 def write(summary: dict[str, Any], uri: str) -> None:

@@ -11,13 +11,22 @@ NOTE = "value ± standard error clustered by image; * differs from the base, Hol
 
 def show(summary: Mapping[str, Any]) -> str:
     """Scores, improvement by category, and seeds where there are recipes."""
-    parts = [_scores(summary), NOTE]
+    parts = [_scores(summary), NOTE, *waiting(summary)]
     if len(summary["models"]) > 1:
         base = summary["baseline"]
         parts += ["", f"improvement over {base}, percent, mean of tasks unweighted", _improvement(summary)]
     if summary.get("seeds"):
         parts += ["", _seeds_title(summary["seeds"]), _seeds(summary["seeds"])]
     return "\n".join(parts)
+
+
+def waiting(summary: Mapping[str, Any]) -> list[str]:
+    """Models with tasks that no judge has looked at yet."""
+    return [
+        f"{m['name']}: not judged yet, so left out: {', '.join(m['unjudged'])} (`l2t eval judge`)"
+        for m in summary["models"]
+        if m.get("unjudged")
+    ]
 
 
 def _scores(summary: Mapping[str, Any]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from cluster.datasets import iter_tables, read_manifest
 from cluster.errors import UserError
+from eval.answers import unjudged
 from eval.interop.lmms_tasks import BY_OURS
 from eval.results import RESULT_SCHEMA, TaskScores, score_rows
 from eval.scorers.base import Scored
@@ -44,6 +45,8 @@ def export_run(uri: str, folder: str, *, date: datetime | None = None, draws: in
     rows = [row for table in iter_tables(uri, schema=RESULT_SCHEMA) for row in table.to_pylist()]
     by_id = {str(row["sample_id"]): row for row in rows}
     scored = score_rows(rows)
+    for task in unjudged(list(scored), ""):
+        del scored[task]  # its answers say nothing without their judge's verdicts
     stamp = (date or datetime.now(UTC)).strftime("%Y%m%d_%H%M%S")
     place = Path(folder) / _UNSAFE.sub("__", name)
     place.mkdir(parents=True, exist_ok=True)

@@ -13,17 +13,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.datasets import commit_shard, freeze, plan_dataset
+from cluster.datasets import commit_shard, freeze, manifest_hash, plan_dataset
 from cluster.errors import UserError
 from eval import charts, differences
 from eval.cli import main
 from eval.config import GoldSet
 from eval.curves import read_log
 from eval.interop.lmms_log import reported_from
+from eval.judge_stage import JUDGEMENT_SCHEMA
 from eval.likelihood import LIKELIHOOD_SCHEMA
 from eval.page import write_page, write_summary
 from eval.recipes import from_texts
-from eval.report import read, summarise, write
+from eval.report import read, summarise, text, write
 from eval.results import RESULT_SCHEMA, answer_of, shard_scores
 from eval.samples import load, select
 from eval.tasks import TASKS
@@ -256,3 +257,41 @@ def test_charts_survive_odd_values() -> None:
         assert (
             len(steps) in range(3, 9) and np.all(np.diff(steps) > 0) and low <= steps[0] and steps[-1] <= high
         )
+
+
+def test_answers_wait_for_their_judge(runs: list[str], gold: GoldSet, tmp_path: Path) -> None:
+    """MMHal-Bench says nothing before it is judged, and what the judge said after."""
+    rows = [
+        dict.fromkeys(RESULT_SCHEMA.names)
+        | {"sample_id": f"{task}:{k}", "task": task, "model": "m", "image_id": f"i{k}", "golds": ["a cat"]}
+        | {"prompt": "What?", "prediction": "A cat.", "category": "attribute", "state": "accepted"}
+        for task in ("mmhal", "textvqa")
+        for k in range(4)
+    ]
+    answers = publish(
+        str(tmp_path / "a"), "m", "answers", gold, pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)
+    )
+    before = summarise([answers], draws=50)
+    assert [t["task"] for t in before["tasks"]] == ["textvqa"] and before["models"][0]["unjudged"] == [
+        "mmhal"
+    ]
+    assert "not judged yet, so left out: mmhal" in text(before)
+    assert "not judged yet" in write_page(str(tmp_path / "p.html"), evals=[answers])
+    verdicts = str(tmp_path / "v")
+    plan_dataset(
+        verdicts, kind="eval", name="v", shards=1, config={"what": "judgements", "answers": manifest_hash(answers)},
+        parents=[answers], models={"judge": "j"},
+    )  # fmt: skip
+    said = [
+        dict.fromkeys(JUDGEMENT_SCHEMA.names)
+        | {"sample_id": f"mmhal:{k}", "task": "mmhal", "judgement": f"Rating: {k + 1}"}
+        for k in range(4)
+    ]
+    commit_shard(verdicts, 0, {"rows": pa.Table.from_pylist(said, schema=JUDGEMENT_SCHEMA)})
+    freeze(verdicts)
+    after = summarise([verdicts, answers], draws=50)
+    mmhal = next(t for t in after["tasks"] if t["task"] == "mmhal")
+    assert mmhal["models"]["m"]["value"] == 2.5 and after["models"][0]["unjudged"] == []
+    assert [t.task for t in differences.find("m", answers, "n", answers, verdicts=(verdicts, "")).tasks] == []
+    with pytest.raises(UserError, match="give these answers too"):
+        summarise([verdicts, runs[0]])
