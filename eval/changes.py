@@ -20,6 +20,7 @@ def number(value: float) -> float | int | None:
 
 
 def changes_of(run: Run, base: Run, tasks: Sequence[str]) -> dict[str, Change]:
+    """By task."""
     return {name: change_of(run, base, name) for name in tasks}
 
 
