@@ -19,6 +19,8 @@ EXAMPLES = """examples:
   l2t eval import pope downloads/POPE --output runs/benchmarks      Parquet with embedded pictures
   l2t eval import textvqa TextVQA_0.5.1_val.json --images textvqa --output runs/benchmarks
   l2t eval run l2t models.l2t=... benchmarks=runs/benchmarks output=runs/evals
+  l2t eval compare runs/evals/vit-... runs/evals/l2t-s0-... runs/evals/l2t-s1-... runs/evals/l2t-s2-... \\
+      --seeds l2t=l2t-s0,l2t-s1,l2t-s2 --reported paper=logs/llava --report compare.html
   l2t eval tasks                            the task table; `tasks NAME` says all about one
   l2t eval corrupt --help                   copies of a corpus or of benchmarks with ImageNet-C corruptions
   l2t eval attention --help                 attention on the picture before the answer, with overlays
@@ -71,15 +73,18 @@ def _parser() -> argparse.ArgumentParser:
     run = command("run", "measure checkpoints; a stopped run continues")
     run.add_argument("preset", help="name in eval/presets or path of a YAML file")
     run.add_argument("overrides", nargs="*", help="a.b=c settings, such as models.l2t=<folder> limit=50")
+    run.add_argument("--report", metavar="URI", help="also write the page there (ending in .html)")
     run.add_argument(
         "--dry-run", action="store_true", help="print the resolved config and the plan, start nothing"
     )
     compare = command("compare", "table of any number of finished runs, with paired differences")
-    compare.add_argument("evals", nargs="+", help="URIs that `l2t eval run` printed")
+    compare.add_argument("evals", nargs="*", help="URIs that `l2t eval run` and `l2t eval judge` printed")
     compare.add_argument(
         "--baseline", help="name of the model that differences refer to (default: the first)"
     )
     compare.add_argument("--json", metavar="URI", help="also write the comparison there")
+    compare.add_argument("--report", metavar="URI", help="also write the page there (ending in .html)")
+    _seeds_and_reported(compare)
     page = command("page", "one self-contained HTML page of a whole experiment")
     page.add_argument("--evals", nargs="*", default=[], help="URIs that `l2t eval run` printed")
     page.add_argument(
@@ -90,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     page.add_argument("--instructions", nargs="*", default=[], help="URIs of instruction data sets")
     page.add_argument("--baseline", help="name of the model that differences refer to")
+    _seeds_and_reported(page)
     page.add_argument("--title", default="Learning to instruct", help="heading of the page")
     page.add_argument("--out", required=True, help="where to write the page (URI ending in .html)")
     verifier = command("verifier", "a data set's verdicts against exact truth, where there is one")
@@ -116,6 +122,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seeds_and_reported(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--seeds",
+        nargs="*",
+        default=[],
+        metavar="RECIPE=RUN,RUN,RUN",
+        help="models that are seeds of one recipe",
+    )
+    command.add_argument(
+        "--reported",
+        nargs="*",
+        default=[],
+        metavar="NAME=FILE",
+        help="results.json of lmms-eval (or its folder): numbers without samples",
+    )
+
+
 def _run(args: argparse.Namespace) -> int:
     from cluster.config import load_config, to_yaml
     from cluster.storage import join
@@ -135,22 +158,37 @@ def _run(args: argparse.Namespace) -> int:
     report.write(summary, join(config.output, "summary.json"))
     print(report.text(summary))
     print("\nresults:", *uris, join(config.output, "summary.json"), sep="\n  ")
+    if args.report:
+        from eval.page import write_summary
+
+        write_summary(args.report, summary, args.preset)
+        print(args.report)
     return 0
 
 
 def _compare(args: argparse.Namespace) -> int:
     from eval import report
+    from eval.interop.lmms_log import reported_from
+    from eval.recipes import from_texts
 
-    summary = report.summarise(args.evals, args.baseline)
+    recipes, reported = from_texts(args.seeds), reported_from(args.reported)
+    summary = report.summarise(args.evals, args.baseline, recipes=recipes, reported=reported)
     if args.json:
         report.write(summary, args.json)
     print(report.text(summary))
+    if args.report:
+        from eval.page import write_summary
+
+        write_summary(args.report, summary)
+        print(args.report)
     return 0
 
 
 def _page(args: argparse.Namespace) -> int:
     from cluster.errors import UserError
+    from eval.interop.lmms_log import reported_from
     from eval.page import write_page
+    from eval.recipes import from_texts
 
     trains: dict[str, str] = {}
     for text in args.trains:
@@ -167,6 +205,8 @@ def _page(args: argparse.Namespace) -> int:
         trains=trains,
         instructions=args.instructions,
         baseline=args.baseline,
+        recipes=from_texts(args.seeds),
+        reported=reported_from(args.reported),
         title=args.title,
     )
     print(args.out)
