@@ -120,7 +120,8 @@ async def answer_chunk(
     rows = list(await asyncio.gather(*(_answer(engine, job, p, known) for p in pictured)))
     for task in dict.fromkeys(r["task"] for r in rows):
         mine = [r for r in rows if r["task"] == task]
-        parsed, scores = shard_scores(TASKS[task], [answer_of(r) for r in mine])
+        # In a thread: captions take milliseconds each, and the event loop feeds the engine.
+        parsed, scores = await asyncio.to_thread(shard_scores, TASKS[task], [answer_of(r) for r in mine])
         for row, said, score in zip(mine, parsed, scores, strict=True):
             row["parsed"], row["score"] = said, score
     return rows, time.perf_counter() - began
@@ -147,7 +148,8 @@ async def _answer(
         "objects": list(sample.objects),
         "category": sample.category,
         "group": sample.group,
-        "meta": json.dumps(dict(sample.meta), sort_keys=True),
+        # A judge reads the question as it was asked, without the chat around it.
+        "meta": json.dumps({**sample.meta, "question": sample.question}, sort_keys=True),
         "reused": False,
     }
     if item.error:

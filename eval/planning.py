@@ -20,6 +20,7 @@ from eval.benchmarks.available import available
 from eval.config import EvalConfig, GoldSet
 from eval.generate import Job
 from eval.likelihood import LikelihoodJob
+from eval.optionrows import OptionJob
 from eval.samples import Chunk, select
 from eval.tasks import TASKS
 
@@ -42,10 +43,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One data set to make: a checkpoint's answers, or its likelihoods on one gold set."""
+    """One data set to make: a checkpoint's answers, its likelihoods of options, or of responses on one gold set."""
 
     uri: str
-    job: Job | LikelihoodJob
+    job: Job | LikelihoodJob | OptionJob
     gold: GoldSet
     chunks: tuple[Chunk, ...]
     settings: dict[str, Any]
@@ -66,15 +67,22 @@ class Step:
 def plan(config: EvalConfig) -> list[Step]:
     """Everything the run will make, answers first. Reads ids of gold rows and hashes weights; starts nothing."""
     gold, tasks = available(config)
-    names = [task.name for task in tasks]
     checkpoints = [Checkpoint.at(name, model) for name, model in config.models.items()]
-    chunks = tuple(select(gold, tasks, config.limit, config.chunk))
-    steps = [_answers(config, checkpoint, gold, names, chunks) for checkpoint in checkpoints]
-    if config.likelihood.enabled:
+    written = [task for task in tasks if task.ask == "answer"]
+    weighed = [task for task in tasks if task.ask != "answer"]
+    steps: list[Step] = []
+    for make, some in ((_answers, written), (_options, weighed)):
+        if some:
+            chunks = tuple(select(gold, some, config.limit, config.chunk))
+            names = [task.name for task in some]
+            steps += [make(config, checkpoint, gold, names, chunks) for checkpoint in checkpoints]
+    seen = [task for task in written if task.pictures != "none"]
+    if config.likelihood.enabled and seen:
         limit = config.likelihood.limit
-        per_task = None if limit is None else max(1, -(-limit // len(tasks)))
+        per_task = None if limit is None else max(1, -(-limit // len(seen)))
+        names = [task.name for task in seen]
         for set_name, each in {"test": gold, **config.likelihood.extra}.items():
-            chunks = tuple(select(each, tasks, per_task, config.chunk, pictured=True))
+            chunks = tuple(select(each, seen, per_task, config.chunk, pictured=True))
             steps += [
                 _likelihoods(config, checkpoint, set_name, each, names, chunks) for checkpoint in checkpoints
             ]
@@ -103,6 +111,35 @@ def _answers(
         gold=gold,
         engine=config.engine.model_copy(update={"model": checkpoint.folder}),
         earlier=_earlier(config.output, checkpoint.weights, uri) if config.reuse else (),
+    )
+    return Step(uri=uri, job=job, gold=gold, chunks=chunks, settings=settings)
+
+
+def _options(
+    config: EvalConfig, checkpoint: Checkpoint, gold: GoldSet, names: list[str], chunks: tuple[Chunk, ...]
+) -> Step:
+    how = config.likelihood
+    settings = {
+        "what": "options",
+        "revision": checkpoint.weights,
+        "text": checkpoint.text,
+        "tasks": {name: {**_task_settings(name), "ask": TASKS[name].ask} for name in names},
+        "limit": config.limit,
+        "chunk": config.chunk,
+        "gold": _pinned(gold),
+        "dtype": how.dtype,
+    }
+    uri = _uri(config, checkpoint, settings, "-options")
+    job = OptionJob(
+        uri=uri,
+        name=checkpoint.name,
+        revision=checkpoint.weights,
+        text=checkpoint.text,
+        model=checkpoint.folder,
+        gold=gold,
+        batch=how.batch,
+        dtype=how.dtype,
+        use_gpu=how.use_gpu,
     )
     return Step(uri=uri, job=job, gold=gold, chunks=chunks, settings=settings)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cluster import storage
@@ -55,7 +56,7 @@ def summarise(
         else:
             answers.append((uri, manifest))
     verdicts = verdicts_by_answers(judged, [uri for uri, _ in answers])
-    runs = [_run(uri, manifest, verdicts.get(uri, "")) for uri, manifest in answers]
+    runs = _joined([_run(uri, manifest, verdicts.get(uri, "")) for uri, manifest in answers])
     for name, numbers in (reported or {}).items():
         runs.append(Run(name=name, revision="", tasks={}, info={"uri": "", "samples": 0}, reported=numbers))
     if not runs:
@@ -70,6 +71,20 @@ def summarise(
     summary["diagnostics"] = diagnostics.compare(forced, summary["baseline"])
     summary["sources"] = [_source(uri) for uri in uris]
     return summary
+
+
+def _joined(runs: Sequence[Run]) -> list[Run]:
+    """One run of a model's written answers and its likelihoods of options, which are data sets of their own."""
+    joined: dict[tuple[str, str], Run] = {}
+    for run in runs:
+        key = run.name, run.revision
+        first = joined.get(key)
+        if first is None or first.tasks.keys() & run.tasks.keys():
+            key = key if first is None else (run.name, run.info["uri"])
+            joined[key] = run
+        else:
+            joined[key] = replace(first, tasks={**first.tasks, **run.tasks})
+    return list(joined.values())
 
 
 def _source(uri: str) -> dict[str, Any]:

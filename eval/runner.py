@@ -16,10 +16,16 @@ from cluster.runtime import init_ray
 from eval.config import EvalConfig
 from eval.generate import GenerateWorker, Job
 from eval.likelihood import LikelihoodJob, LikelihoodWorker
+from eval.optionrows import OptionJob, OptionWorker
 from eval.planning import Step, plan, remember
 
 # Enough that an engine's batch does not drain while one chunk's last answers are written and committed.
 CHUNKS_IN_FLIGHT = 3
+WORKERS: dict[type, Any] = {
+    Job: GenerateWorker,
+    OptionJob: OptionWorker,
+    LikelihoodJob: LikelihoodWorker,
+}
 
 
 def run(config: EvalConfig) -> list[str]:
@@ -46,9 +52,10 @@ def run(config: EvalConfig) -> list[str]:
             for step in waiting:
                 if isinstance(step.job, Job):
                     _work([step], config, f"answers {step.job.name}")
-            forced = [step for step in waiting if isinstance(step.job, LikelihoodJob)]
-            if forced:
-                _work(forced, config, "likelihoods")
+            for kind, label in ((OptionJob, "options"), (LikelihoodJob, "likelihoods")):
+                forced = [step for step in waiting if isinstance(step.job, kind)]
+                if forced:
+                    _work(forced, config, label)
     for step in steps:
         freeze(step.uri)
         remember(config.output, step)
@@ -91,7 +98,7 @@ def _stream(
     workers = config.engines if generates else config.likelihood.workers
     in_flight = CHUNKS_IN_FLIGHT if generates else 1
     done = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
-        GenerateWorker if generates else LikelihoodWorker,
+        WORKERS[type(steps[0].job)],
         fn_constructor_kwargs=arguments,
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(
