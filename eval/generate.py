@@ -18,6 +18,7 @@ from cluster.datasets import commit_shard, iter_tables
 from cluster.errors import UserError
 from datagen.engine import Completion, Engine, EngineConfig, EngineDead, RequestError, build_engine
 from datagen.records import Turn
+from eval.beam import BeamEngine, Beams
 from eval.config import GoldSet
 from eval.results import RESULT_SCHEMA, answer_of, sample_key, shard_scores
 from eval.samples import Chunk, Pictured, load
@@ -39,6 +40,15 @@ class Job:
     gold: GoldSet
     engine: EngineConfig
     earlier: tuple[str, ...] = ()
+    beams: Beams | None = None
+
+    def build(self) -> Engine:
+        """The engine that answers: vLLM's, or a search of transformers' where a protocol asks for beams.
+
+        Raises:
+            UserError: it cannot be started.
+        """
+        return BeamEngine(self.engine, self.beams) if self.beams else build_engine(self.engine)
 
 
 class GenerateWorker:
@@ -54,7 +64,7 @@ class GenerateWorker:
         self.engine: Engine | None = None
         self.failure = ""
         try:
-            self.engine = build_engine(job.engine)
+            self.engine = job.build()
             self.known = known_generations(job.earlier, job.revision)
         except UserError as error:
             self.failure = str(error)
@@ -80,7 +90,7 @@ class GenerateWorker:
                     # Chunks in flight share the engine; the first to notice replaces it.
                     if self.engine is engine:
                         engine.close()
-                        self.engine = await asyncio.to_thread(build_engine, self.job.engine)
+                        self.engine = await asyncio.to_thread(self.job.build)
                 continue
             await asyncio.to_thread(commit, self.job.uri, chunk.index, rows, seconds)
             return ""

@@ -16,6 +16,7 @@ from cluster.config import hash_of
 from cluster.datasets import dataset_exists, manifest_hash, pending_shards
 from cluster.models import local_folder
 from cluster.revision import text_revision, weights_revision
+from eval.beam import Beams
 from eval.benchmarks.available import available
 from eval.config import EvalConfig, GoldSet
 from eval.generate import Job
@@ -71,7 +72,9 @@ def plan(config: EvalConfig) -> list[Step]:
     written = [task for task in tasks if task.ask == "answer"]
     weighed = [task for task in tasks if task.ask != "answer"]
     steps: list[Step] = []
-    for make, some in ((_answers, written), (_options, weighed)):
+    # Beams are another engine, and so a data set of their own.
+    by_beams = [[t for t in written if t.beams == beams] for beams in sorted({t.beams for t in written})]
+    for make, some in (*((_answers, same) for same in by_beams), (_options, weighed)):
         if some:
             chunks = tuple(select(gold, some, config.limit, config.chunk))
             names = [task.name for task in some]
@@ -92,22 +95,26 @@ def plan(config: EvalConfig) -> list[Step]:
 def _answers(
     config: EvalConfig, checkpoint: Checkpoint, gold: GoldSet, names: list[str], chunks: tuple[Chunk, ...]
 ) -> Step:
+    width = TASKS[names[0]].beams
+    beams = Beams(width=width) if width else None
+    text = f"{checkpoint.text}:{beams.name}" if beams else checkpoint.text
     settings = {
         "what": "answers",
         "revision": checkpoint.weights,
-        "text": checkpoint.text,
+        "text": text,
         "tasks": {name: _task_settings(name) for name in names},
         "limit": config.limit,
         "chunk": config.chunk,
         "gold": _pinned(gold),
         "engine": config.engine.model_dump(mode="json", include={"backend", "dtype", "max_model_len"}),
     }
-    uri = _uri(config, checkpoint, settings)
+    uri = _uri(config, checkpoint, settings, f"-{beams.name}" if beams else "")
     job = Job(
         uri=uri,
         name=checkpoint.name,
         revision=checkpoint.weights,
-        text=checkpoint.text,
+        text=text,
+        beams=beams,
         gold=gold,
         engine=config.engine.model_copy(update={"model": checkpoint.folder}),
         earlier=_earlier(config.output, checkpoint.weights, uri) if config.reuse else (),

@@ -174,11 +174,14 @@ HALLUCINATION: tuple[Task, ...] = (
         )
         for part in ("random", "popular", "adversarial")
     ),
-    Task(
-        name="chair", benchmark="chair", split="val", scorer="chair_coco", prompt=DESCRIBE, sampling=LONG,
-        variant="official", aggregation="hallucinated mentions of all mentions; captions with one of all captions",
-        licence=COCO_LICENCE, title="CHAIR, 512 new tokens, greedy (papers take 500 pictures: limit=500)",
-        source="instances_val2014.json and captions_val2014.json by COCO, with val2014",
+    *(
+        Task(
+            name=name, benchmark="chair", split="val", scorer="chair_coco", prompt=DESCRIBE, sampling=LONG, beams=beams,
+            variant="official", aggregation="hallucinated mentions of all mentions; captions with one of all captions",
+            licence=COCO_LICENCE, title=f"CHAIR, 512 new tokens, {how} (papers take 500 pictures: limit=500)",
+            source="instances_val2014.json and captions_val2014.json by COCO, with val2014",
+        )
+        for name, beams, how in (("chair", 0, "greedy"), ("chair_beam5", 5, "5 beams"))
     ),
     Task(
         name="hallusionbench", benchmark="hallusionbench", scorer="hallusion", pictures="any", sampling=FREE,

@@ -37,6 +37,7 @@ class Task:
         boxed: the row's box is drawn into the picture in red.
         ask: what the model does: write an answer, or give the likelihood of each option or of its letter.
         sampling: greedy unless a protocol says otherwise.
+        beams: of a search in place of greedy decoding; 0 for none.
         split: of the benchmark, as imported by default.
         variant: whose rule it follows where they differ: the authors', lmms-eval's, lm-evaluation-harness's, or our
             own.
@@ -59,6 +60,7 @@ class Task:
     boxed: bool = False
     ask: Literal["answer", "options", "letters"] = "answer"
     sampling: Sampling = WORDS
+    beams: int = 0
     split: str = ""
     variant: Variant = "ours"
     aggregation: str = "mean over samples"

@@ -1,18 +1,22 @@
-"""Tasks that weigh options run by the same command as those that write, and join the same comparison."""
+"""Tasks that weigh options, and those that search with beams, run by the same command as those that write greedily."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cluster.datasets import iter_tables
+from eval.beam import Beams
 from eval.benchmarks.importing import ImportJob, run_import
-from eval.config import EvalConfig
+from eval.config import EvalConfig, GoldSet
+from eval.generate import Job
 from eval.planning import plan
 from eval.report import summarise
 from eval.runner import run
+from eval.tasks import TASKS
 from tests.eval.test_optionrows import published
 
 
@@ -58,3 +62,19 @@ def test_from_files_to_the_comparison(benchmarks: str, tmp_path: Path) -> None:
     assert [task["task"] for task in summary["tasks"]] == ["mmlu"]
     assert {model["name"] for model in summary["models"]} == {"starter", "base"}
     assert run(config(benchmarks, tmp_path / "evals")) == uris, "nothing is asked again"
+
+
+def test_beams_are_a_data_set_of_their_own(
+    gold: GoldSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = replace(TASKS["caption"], name="caption_beam", beams=3)
+    monkeypatch.setitem(TASKS, "caption_beam", searched)
+    values = {
+        "models": {"starter": "starter"}, "tasks": ["caption", "caption_beam"], "corpus": gold.corpus, "limit": 4,
+        "instructions": gold.instructions, "output": str(tmp_path), "likelihood": {"enabled": False},
+    }  # fmt: skip
+    greedy, beams = plan(EvalConfig.model_validate(values))
+    assert [list(step.settings["tasks"]) for step in (greedy, beams)] == [["caption"], ["caption_beam"]]
+    assert isinstance(beams.job, Job) and isinstance(greedy.job, Job)
+    assert (greedy.job.beams, beams.job.beams) == (None, Beams(width=3))
+    assert greedy.job.text != beams.job.text, "no greedy answer is taken for one of beams"
