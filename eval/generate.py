@@ -17,11 +17,12 @@ import pyarrow as pa
 from cluster.datasets import commit_shard, iter_tables
 from cluster.errors import UserError
 from datagen.engine import Completion, Engine, EngineConfig, EngineDead, RequestError, build_engine
-from datagen.records import Turn
+from datagen.records import Sampling, Turn
 from eval.beam import BeamEngine, Beams
 from eval.config import GoldSet
 from eval.results import RESULT_SCHEMA, answer_of, sample_key, shard_scores
 from eval.samples import Chunk, Pictured, load
+from eval.talk import Talks, is_talk, sampling_of
 from eval.tasks import TASKS
 
 
@@ -127,7 +128,8 @@ async def answer_chunk(
     """All rows of a chunk with parsed answers and scores; wall seconds it took."""
     began = time.perf_counter()
     pictured = await asyncio.to_thread(load, job.gold, chunk)
-    rows = list(await asyncio.gather(*(_answer(engine, job, p, known) for p in pictured)))
+    asker = _Asker(engine, job, known)
+    rows = list(await asyncio.gather(*(asker.row(p) for p in pictured)))
     for task in dict.fromkeys(r["task"] for r in rows):
         mine = [r for r in rows if r["task"] == task]
         # In a thread: captions take milliseconds each, and the event loop feeds the engine.
@@ -137,45 +139,67 @@ async def answer_chunk(
     return rows, time.perf_counter() - began
 
 
-async def _answer(
-    engine: Engine, job: Job, item: Pictured, known: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
-    sample, task = item.sample, TASKS[item.sample.task]
-    prompt = engine.render_chat([Turn(role="user", text=sample.question)], has_image=bool(sample.image_ids))
-    key = sample_key(job.revision + job.text, prompt, item.image_sha, task.sampling)
-    row: dict[str, Any] = {
-        "sample_id": sample.id,
-        "key": key,
-        "model": job.name,
-        "model_revision": job.revision,
-        "task": sample.task,
-        "image_id": sample.image_id,
-        "prompt": prompt,
-        "prompt_sha": hashlib.sha256(prompt.encode()).hexdigest(),
-        "rule_version": task.version,
-        "golds": list(sample.golds),
-        "options": list(sample.options),
-        "objects": list(sample.objects),
-        "category": sample.category,
-        "group": sample.group,
-        # A judge reads the question as it was asked, without the chat around it.
-        "meta": json.dumps({**sample.meta, "question": sample.question}, sort_keys=True),
-        "reused": False,
-    }
-    if item.error:
-        return row | _outcome(Completion(text="", finish_reason="error"), f"image: {item.error}")
-    if key in known:
-        old = known[key]
+class _Asker:
+    """Asks one engine about one chunk, and takes over what these weights have said to the same question before."""
+
+    def __init__(self, engine: Engine, job: Job, known: Mapping[str, dict[str, Any]]) -> None:
+        self.engine, self.job, self.known = engine, job, known
+        self.talks = Talks(lambda turns, sampling: self._say(self._prompt(turns, None), None, sampling))
+
+    async def row(self, item: Pictured) -> dict[str, Any]:
+        """One sample, answered; a sample that cannot be asked is a failed row."""
+        sample, task, sampling = item.sample, TASKS[item.sample.task], sampling_of(item.sample)
+        turns: tuple[Turn, ...] = (Turn(role="user", text=sample.question),)
+        meta: dict[str, Any] = {**sample.meta, "question": sample.question}
+        try:
+            if item.error:
+                raise RequestError(f"image: {item.error}")
+            if is_talk(sample):
+                said = await self.talks.answer(sample.meta["turns"], sampling)
+                turns, done = said.turns, said.answer
+                meta["answers"] = list(said.earlier)
+            else:
+                done = await self._say(self._prompt(turns, item), item, sampling)
+            outcome = _outcome(done)
+        except RequestError as error:
+            reason = str(error) if item.error else f"request: {error}"
+            outcome = _outcome(Completion(text="", finish_reason="error"), reason)
+        prompt = self._prompt(turns, item)
+        key = self._key(prompt, item, sampling)
+        return outcome | {
+            "sample_id": sample.id,
+            "key": key,
+            "model": self.job.name,
+            "model_revision": self.job.revision,
+            "task": sample.task,
+            "image_id": sample.image_id,
+            "prompt": prompt,
+            "prompt_sha": hashlib.sha256(prompt.encode()).hexdigest(),
+            "rule_version": task.version,
+            "golds": list(sample.golds),
+            "options": list(sample.options),
+            "objects": list(sample.objects),
+            "category": sample.category,
+            "group": sample.group,
+            # A judge reads the question as it was asked, without the chat around it.
+            "meta": json.dumps(meta, sort_keys=True),
+            "reused": not item.error and key in self.known,
+        }
+
+    def _prompt(self, turns: tuple[Turn, ...], item: Pictured | None) -> str:
+        return self.engine.render_chat(list(turns), has_image=bool(item and item.sample.image_ids))
+
+    def _key(self, prompt: str, item: Pictured | None, sampling: Sampling) -> str:
+        return sample_key(self.job.revision + self.job.text, prompt, item.image_sha if item else "", sampling)
+
+    async def _say(self, prompt: str, item: Pictured | None, sampling: Sampling) -> Completion:
+        """From what is known, else from the engine. Raises RequestError where the engine refuses the call."""
+        old = self.known.get(self._key(prompt, item, sampling))
+        if old is None:
+            image, sha = (item.image, item.image_sha) if item else (None, "")
+            return await self.engine.complete(prompt, image, sha, sampling)
         tokens = {k: old[k] for k in ("tokens_prompt", "tokens_cached", "tokens_completion")}
-        return (
-            row
-            | _outcome(Completion(text=old["prediction"], finish_reason=old["finish_reason"], **tokens))
-            | {"reused": True}
-        )
-    try:
-        return row | _outcome(await engine.complete(prompt, item.image, item.image_sha, task.sampling))
-    except RequestError as error:
-        return row | _outcome(Completion(text="", finish_reason="error"), f"request: {error}")
+        return Completion(text=old["prediction"], finish_reason=old["finish_reason"], **tokens)
 
 
 def _outcome(done: Completion, failure: str = "") -> dict[str, Any]:

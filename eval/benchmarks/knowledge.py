@@ -60,7 +60,7 @@ def _with_shots(sources: Sources) -> Iterator[Row]:
 def _mmlu(row: Row) -> list[Draft]:
     options = _options(row)
     index = cells.chosen(row.values.get("answer"), options)
-    subject = _subject(row)
+    subject, shots = _subject(row), cells.optional(row.values, "shots")
     return [
         Draft(
             id=f"{subject}:{row.number}",
@@ -69,7 +69,7 @@ def _mmlu(row: Row) -> list[Draft]:
             answer_index=index,
             golds=(cells.letter(index),),
             category=subject,
-            meta={"subject": subject.replace("_", " "), "shots": row.values.get("shots", "")},
+            meta={"subject": subject.replace("_", " "), "shots": f"{shots}\n\n" if shots else ""},
         )
     ]
 

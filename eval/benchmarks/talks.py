@@ -75,7 +75,7 @@ def _mt_bench(row: Row) -> list[Draft]:
             golds=references[number - 1 : number],
             category=cells.text(values, "category"),
             group=name,
-            meta={"turn": number, "turns": list(turns[:number])},
+            meta={"turn": number, "turns": list(turns[:number]), "references": list(references[:number])},
         )
         for number, turn in enumerate(turns, 1)
     ]

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from datagen.engine import Completion, EngineDead
+from datagen.engine import Completion, EngineConfig, EngineDead
 from datagen.records import Sampling, Turn
+from eval.benchmarks.importing import ImportJob, run_import
+from eval.config import GoldSet
+from eval.generate import Job, answer_chunk
+from eval.samples import select
 from eval.talk import Said, Talks, is_talk, sampling_of
 from eval.tasks import TASKS, Sample
 from tests.datagen.scripted import ScriptedEngine
+from tests.eval.benchmarks.layouts import jsonl
 
 
 def sample(category: str = "writing", task: str = "mt_bench", **meta: Any) -> Sample:
@@ -63,3 +70,25 @@ def test_temperatures_follow_the_category_of_talks_alone() -> None:
     assert sampling_of(sample(**turns)).max_tokens == TASKS["mt_bench"].sampling.max_tokens
     assert not is_talk(sample()) and not is_talk(sample(task="mmhal", **turns))
     assert sampling_of(sample(task="mmhal", **turns)) == TASKS["mmhal"].sampling
+
+
+def test_turns_of_an_imported_talk_become_rows(tmp_path: Path) -> None:
+    asked = {"question_id": 81, "category": "writing", "turns": ["Write a line.", "Now shorter."]}
+    jsonl(tmp_path / "mt/question.jsonl", [asked])
+    root = str(tmp_path / "benchmarks")
+    run_import(ImportJob(benchmark="mt_bench", sources=(str(tmp_path / "mt"),), output=root))
+    gold = GoldSet(benchmarks=root, names=("mt_bench",))
+    (chunk,) = select(gold, [TASKS["mt_bench"]], None, 10)
+    job = Job(uri="", name="m", revision="r", text="t", gold=gold, engine=EngineConfig())
+    rows, _ = asyncio.run(
+        answer_chunk(ScriptedEngine(lambda prompt: f" answer {prompt.count('USER:')}"), job, chunk, {})
+    )
+    first, second = sorted(rows, key=lambda row: row["sample_id"])
+    assert [row["state"] for row in (first, second)] == ["accepted", "accepted"]
+    assert first["prediction"] == " answer 1" and second["prediction"] == " answer 2"
+    assert json.loads(second["meta"])["answers"] == ["answer 1"]
+    assert "Write a line." in second["prompt"] and "answer 1" in second["prompt"]
+    known = {row["key"]: row for row in rows}
+    again, _ = asyncio.run(answer_chunk(ScriptedEngine(lambda prompt: "other"), job, chunk, known))
+    assert {row["prediction"] for row in again} == {" answer 1", " answer 2"}, "nothing is asked again"
+    assert all(row["reused"] for row in again)

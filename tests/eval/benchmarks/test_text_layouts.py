@@ -128,7 +128,8 @@ def test_mt_bench_has_a_row_for_each_turn(tmp_path: Path) -> None:
     ])  # fmt: skip
     made = Made("mt_bench", source)
     rows = {row.id: row for row in made.rows}
-    assert rows["111:2"].golds == ("7",) and rows["111:2"].meta == {"turn": 2, "turns": ["2+2?", "And 3?"]}
+    assert rows["111:2"].golds == ("7",)
+    assert rows["111:2"].meta == {"turn": 2, "turns": ["2+2?", "And 3?"], "references": ["4", "7"]}
     assert rows["81:1"].golds == () and len(rows) == 4 and list(made.rejects.values()) == ["malformed"]
 
 
