@@ -86,7 +86,12 @@ def _labelled(value: Any) -> dict[str, int]:
     if not isinstance(value, dict):
         raise BadRow("malformed", f"targets are {type(value).__name__}")
     if "choices" in value and "labels" in value:
-        pairs = list(zip(value["choices"], value["labels"], strict=False))
+        choices, labels = value["choices"], value["labels"]
+        if not isinstance(choices, list | tuple) or not isinstance(labels, list | tuple):
+            raise BadRow("malformed", "choices and labels of the targets are no lists")
+        if len(choices) != len(labels):
+            raise BadRow("malformed", f"{len(choices)} choices have {len(labels)} labels")
+        pairs = list(zip(choices, labels, strict=True))
     else:
         pairs = list(value.items())
     if any(not isinstance(option, str) or label not in (0, 1) for option, label in pairs):
