@@ -89,7 +89,8 @@ def test_the_plain_row_is_taken(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(BENCHMARKS))
-@settings(max_examples=40, deadline=None)
+# The same examples every time: a find belongs to whoever changes a reader, not to whoever runs the tests next.
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_any_cell_may_hold_anything(name: str, data: st.DataObject) -> None:
     columns = data.draw(st.lists(st.sampled_from(sorted(BASE[name])), min_size=1, max_size=3, unique=True))
@@ -123,7 +124,7 @@ JOINS = {
 
 
 @pytest.mark.parametrize("name", sorted(JOINS))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_joins_take_any_key(name: str, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     written: dict[str, Any] = {}
