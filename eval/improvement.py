@@ -28,8 +28,8 @@ CATEGORIES: Mapping[str, tuple[str, ...]] = {
     ),
     "grounding": ("refcoco_grounding", "refcoco_plus_grounding", "refcoco_g_grounding", "grounding"),
     "hallucination": (
-        "pope_random", "pope_popular", "pope_adversarial", "chair", "hallusionbench", "hallusionbench_words", "mmhal",
-        "hallucination",
+        "pope_random", "pope_popular", "pope_adversarial", "chair", "chair_beam5", "hallusionbench",
+        "hallusionbench_words", "mmhal", "hallucination",
     ),
     "text": (
         "truthfulqa_mc1", "truthfulqa_mc2", "truthfulqa_gen", "ethics", "ethics_commonsense", "ethics_deontology",
