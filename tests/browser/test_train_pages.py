@@ -11,11 +11,11 @@ import pytest
 
 from tests.browser.conftest import Open, Opened
 from tests.train.run_folder import HOSTILE, lines_of, write_run
+from train.mask.templates import TemplateSet
 from train.pages.comparison import write_comparison
 from train.pages.maskpage import mask_html
 from train.pages.masktokens import MaskRow, MaskToken
 from train.pages.page import write_page
-from train.mask.templates import TemplateSet
 
 LEGEND = {"response": "response", "instruction": "instruction", "template": "task template", "image": "image"}
 PAGES = ("run", "comparison", "mask")

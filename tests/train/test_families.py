@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.families import NAMES, build
 
 from datagen.records import Turn
 from tests.train.conftest import write_world
+from tests.train.families import NAMES, build
 from train.build import language_data
 from train.config import TrainConfig
 from train.feed.batch import LanguageMicrobatch

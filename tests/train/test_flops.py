@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.train.families import build
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.train.families import build
 from tests.train.test_families import settings
 from train.build import language_data
 from train.config import LearningRates
