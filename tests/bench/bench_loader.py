@@ -8,8 +8,8 @@ and normalised; the consumer is a LLaVA of 1.3 million parameters (train/starter
 faster than a real one, so that feeding it is hard. Measured in one process, in turn, ``--rounds`` times:
 
 - feed: `train.feed.loader.load_steps` emptied and nothing trained, by the thread that a worker has (loaders: 0), and
-  once by one process of its own (loaders: 1; its start is not counted). ``cold`` decodes every picture, as the first epoch
-  does; ``warm`` finds them in the cache of `image_cache_mb`.
+  once by one process of its own (loaders: 1; its start is not counted). ``cold`` decodes every picture, as the first
+  epoch does; ``warm`` finds them in the cache of `image_cache_mb`.
 - step: forward, backward and optimizer on batches that are ready, with ``--threads`` threads and nothing else running.
 
 Then runs from start to end (`train.launch.launch`), whose logs say what share of the time their steps waited for data;

@@ -1,8 +1,8 @@
 """Template mining: in how many human turns of the whole training set each sentence stands (L2T section 3.2).
 
 What a sentence is, :func:`train.mask.templates.sentences` defines; here the same is counted for a whole column of texts
-at once, without a Python object per text. The trick is that everything that ends a sentence can be marked in the bytes of
-the column without moving any: a space after a mark becomes a newline, and every other whitespace becomes a space.
+at once, without a Python object per text. The trick is that everything that ends a sentence can be marked in the bytes
+of the column without moving any: a space after a mark becomes a newline, and every other whitespace becomes a space.
 
 The driver makes few decisions: shards are counted one by one, the counts of equal sentences summed, and what is rarer
 than the threshold dropped at the very end. Nothing is pruned before, because a sentence that is rare in every part may
