@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from eval.modelworker import ModelWorker
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from eval.attention import AttentionJob, Watcher
     from eval.config import GoldSet
-    from eval.samples import Chunk
+    from eval.samples import Chunk, Pictured
 
 EXAMPLES = """examples:
   l2t eval attention --models l2t=runs/demo/checkpoints/l2t/model vit=runs/demo/checkpoints/vit/model \\
@@ -218,10 +221,10 @@ def _stream(
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1  # a long model load is not a hang
-    work = [{"job": j, "chunk": k} for j, k in todo]
+    work = [{"job": j, "index": k} for j, k in todo]
     done = ray.data.from_items(work, override_num_blocks=len(work)).map_batches(
         AttentionWorker,
-        fn_constructor_kwargs={"jobs": list(jobs), "chunks": list(chunks)},
+        fn_constructor_kwargs={"jobs": list(jobs), "chunks": [list(chunks)] * len(jobs)},
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(size=min(workers, len(work))),
         num_cpus=1,
@@ -230,51 +233,27 @@ def _stream(
     yield from done.iter_rows()
 
 
-class AttentionWorker:
-    """Ray Data actor; a batch is one chunk of one job. Jobs come one after another, so a model is loaded once."""
+class AttentionWorker(ModelWorker["AttentionJob", "Watcher"]):
+    """Attention on the picture."""
 
-    def __init__(self, jobs: Sequence[AttentionJob], chunks: Sequence[Chunk]) -> None:
-        self.jobs, self.chunks = jobs, chunks
-        self.loaded: tuple[str, Watcher] | None = None
+    tokens: ClassVar[dict[str, str]] = {"prompt": "tokens"}
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Look at and commit the chunks of the batch (one)."""
-        work = [
-            (self.jobs[int(j)], self.chunks[int(k)])
-            for j, k in zip(batch["job"], batch["chunk"], strict=True)
-        ]
-        return {"samples": [len(chunk.picks) for _, chunk in work], "error": [self._chunk(*w) for w in work]}
+    def schema(self) -> pa.Schema:
+        """See `ModelWorker`."""
+        from eval.attention import ATTENTION_SCHEMA
 
-    def _chunk(self, job: AttentionJob, chunk: Chunk) -> str:
-        """Returns what a user can put right; raised in here it would come out as a Ray traceback."""
-        import pyarrow as pa
+        return ATTENTION_SCHEMA
 
-        from cluster.datasets import commit_shard
-        from cluster.errors import UserError
-        from eval.attention import ATTENTION_SCHEMA, rows_of
-        from eval.samples import load
-
-        began = time.perf_counter()
-        try:
-            rows = rows_of(self._watcher(job), job, chunk, load(job.gold, chunk))
-        except UserError as error:
-            return str(error)
-        counts = {state: sum(r["state"] == state for r in rows) for state in ("accepted", "failed")}
-        commit_shard(
-            job.uri,
-            chunk.index,
-            {"rows": pa.Table.from_pylist(rows, schema=ATTENTION_SCHEMA)},
-            counts={state: n for state, n in counts.items() if n},
-            tokens={"prompt": sum(r["tokens"] or 0 for r in rows)},
-            seconds=time.perf_counter() - began,
-            inputs=len(rows),
-        )
-        return ""
-
-    def _watcher(self, job: AttentionJob) -> Watcher:
+    def load(self, job: AttentionJob, device: str) -> Watcher:
+        """See `ModelWorker`."""
         from eval.attention import Watcher
 
-        if self.loaded is None or self.loaded[0] != job.model:
-            self.loaded = None  # frees the last model before the next one needs its memory
-            self.loaded = (job.model, Watcher(job.model, job.dtype, "cuda" if job.use_gpu else "cpu"))
-        return self.loaded[1]
+        return Watcher(job.model, job.dtype, device)
+
+    def read(
+        self, model: Watcher, job: AttentionJob, chunk: Chunk, items: list[Pictured]
+    ) -> list[dict[str, Any]]:
+        """See `ModelWorker`."""
+        from eval.attention import rows_of
+
+        return rows_of(model, job, chunk, items)

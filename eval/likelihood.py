@@ -15,18 +15,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from cluster.datasets import commit_shard
 from cluster.errors import UserError
 from eval.config import GoldSet
-from eval.samples import Chunk, Pictured, load
+from eval.modelworker import ModelWorker
+from eval.samples import Chunk, Pictured
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -145,45 +144,24 @@ def noise_image(size: tuple[int, int], content: str, draw: int = 0) -> Image:
     return Image.fromarray(pixels)
 
 
-class LikelihoodWorker:
-    """Ray Data actor; a batch is one chunk of one job. Jobs come one after another, so a model is loaded once."""
+class LikelihoodWorker(ModelWorker[LikelihoodJob, Forcer]):
+    """Teacher forcing of responses."""
 
-    def __init__(self, jobs: Sequence[LikelihoodJob], chunks: Sequence[Sequence[Chunk]]) -> None:
-        self.jobs, self.chunks = jobs, chunks
-        self.loaded: tuple[str, Forcer] | None = None
+    tokens: ClassVar[dict[str, str]] = {"response": "response_tokens"}
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Score and commit the chunks of the batch (one)."""
-        work = [
-            (self.jobs[int(j)], self.chunks[int(j)][int(k)])
-            for j, k in zip(batch["job"], batch["index"], strict=True)
-        ]
-        return {"samples": [len(chunk.picks) for _, chunk in work], "error": [self._chunk(*w) for w in work]}
+    def schema(self) -> pa.Schema:
+        """See `ModelWorker`."""
+        return LIKELIHOOD_SCHEMA
 
-    def _chunk(self, job: LikelihoodJob, chunk: Chunk) -> str:
-        """Returns what a user can put right; raised in here it would come out as a Ray traceback."""
-        began = time.perf_counter()
-        try:
-            rows = rows_of(self._forcer(job), job, load(job.gold, chunk))
-        except UserError as error:
-            return str(error)
-        counts = {state: sum(r["state"] == state for r in rows) for state in ("accepted", "failed")}
-        commit_shard(
-            job.uri,
-            chunk.index,
-            {"rows": pa.Table.from_pylist(rows, schema=LIKELIHOOD_SCHEMA)},
-            counts={state: n for state, n in counts.items() if n},
-            tokens={"response": sum(r["response_tokens"] or 0 for r in rows)},
-            seconds=time.perf_counter() - began,
-            inputs=len(rows),
-        )
-        return ""
+    def load(self, job: LikelihoodJob, device: str) -> Forcer:
+        """See `ModelWorker`."""
+        return Forcer(job.model, job.dtype, device)
 
-    def _forcer(self, job: LikelihoodJob) -> Forcer:
-        if self.loaded is None or self.loaded[0] != job.model:
-            self.loaded = None  # frees the last model before the next one needs its memory
-            self.loaded = (job.model, Forcer(job.model, job.dtype, "cuda" if job.use_gpu else "cpu"))
-        return self.loaded[1]
+    def read(
+        self, model: Forcer, job: LikelihoodJob, chunk: Chunk, items: list[Pictured]
+    ) -> list[dict[str, Any]]:
+        """See `ModelWorker`."""
+        return rows_of(model, job, items)
 
 
 def rows_of(forcer: Forcer, job: LikelihoodJob, items: Sequence[Pictured]) -> list[dict[str, Any]]:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 
-from cluster.datasets import commit_shard
-from cluster.errors import UserError
 from eval.config import GoldSet
+from eval.modelworker import ModelWorker
 from eval.optionlikelihood import Asked, OptionReader, Told
 from eval.results import RESULT_SCHEMA, answer_of, shard_scores
-from eval.samples import Chunk, Pictured, load
+from eval.samples import Chunk, Pictured
 from eval.scorers.choice import letter
 from eval.tasks import TASKS, Sample
 
@@ -49,45 +47,24 @@ class OptionJob:
     framing: Framing = "bare"
 
 
-class OptionWorker:
-    """Ray Data actor; a batch is one chunk of one job. Jobs come one after another, so a model is loaded once."""
+class OptionWorker(ModelWorker[OptionJob, OptionReader]):
+    """Likelihoods of options."""
 
-    def __init__(self, jobs: Sequence[OptionJob], chunks: Sequence[Sequence[Chunk]]) -> None:
-        self.jobs, self.chunks = jobs, chunks
-        self.loaded: tuple[str, OptionReader] | None = None
+    tokens: ClassVar[dict[str, str]] = {"prompt": "tokens_prompt", "completion": "tokens_completion"}
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Read, score and commit the chunks of the batch (one)."""
-        work = [
-            (self.jobs[int(j)], self.chunks[int(j)][int(k)])
-            for j, k in zip(batch["job"], batch["index"], strict=True)
-        ]
-        return {"samples": [len(chunk.picks) for _, chunk in work], "error": [self._chunk(*w) for w in work]}
+    def schema(self) -> pa.Schema:
+        """See `ModelWorker`."""
+        return RESULT_SCHEMA
 
-    def _chunk(self, job: OptionJob, chunk: Chunk) -> str:
-        """Returns what a user can put right; raised in here it would come out as a Ray traceback."""
-        began = time.perf_counter()
-        try:
-            rows = rows_of(self._reader(job), job, load(job.gold, chunk))
-        except UserError as error:
-            return str(error)
-        counts = {state: sum(r["state"] == state for r in rows) for state in ("accepted", "failed")}
-        commit_shard(
-            job.uri,
-            chunk.index,
-            {"rows": pa.Table.from_pylist(rows, schema=RESULT_SCHEMA)},
-            counts={state: n for state, n in counts.items() if n},
-            tokens={part: sum(r[f"tokens_{part}"] for r in rows) for part in ("prompt", "completion")},
-            seconds=time.perf_counter() - began,
-            inputs=len(rows),
-        )
-        return ""
+    def load(self, job: OptionJob, device: str) -> OptionReader:
+        """See `ModelWorker`."""
+        return OptionReader(job.model, job.dtype, device)
 
-    def _reader(self, job: OptionJob) -> OptionReader:
-        if self.loaded is None or self.loaded[0] != job.model:
-            self.loaded = None  # frees the last model before the next one needs its memory
-            self.loaded = (job.model, OptionReader(job.model, job.dtype, "cuda" if job.use_gpu else "cpu"))
-        return self.loaded[1]
+    def read(
+        self, model: OptionReader, job: OptionJob, chunk: Chunk, items: list[Pictured]
+    ) -> list[dict[str, Any]]:
+        """See `ModelWorker`."""
+        return rows_of(model, job, items)
 
 
 def rows_of(reader: OptionReader, job: OptionJob, items: Sequence[Pictured]) -> list[dict[str, Any]]:
