@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,20 @@ COMMAND_LINE = "command line"
 EXTENDS = "extends"
 # By key path: the file, or the command line, that gave the value.
 Origins = dict[tuple[str, ...], str]
+
+
+class _SafeLoader(yaml.SafeLoader):
+    """YAML in which true and false are the only booleans: 1.1 would make False of ``method: off`` and of an answer
+    ``no``. Where a setting is a boolean, pydantic takes on, off, yes and no all the same."""
+
+
+_SafeLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_SafeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
 
 
 class Config(BaseModel):
@@ -131,7 +146,7 @@ def _extended(path: Path, base: Any, presets_dir: Path) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping; anchors and ``<<`` merges work, tags that build objects do not; an empty file is {}."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = _loaded(path.read_text())
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     except (OSError, UnicodeDecodeError) as error:
@@ -160,7 +175,7 @@ def parse_override(text: str) -> dict[str, Any]:
 
 
 def _yaml_value(text: str) -> Any:
-    value = yaml.safe_load(text) if text.strip() else ""
+    value = _loaded(text) if text.strip() else ""
     if isinstance(value, str):
         # YAML 1.1 reads 1e-3 as a string, and everybody means a number.
         try:
@@ -168,6 +183,14 @@ def _yaml_value(text: str) -> Any:
         except ValueError:
             return value
     return value
+
+
+def _loaded(text: str) -> Any:
+    loader = _SafeLoader(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def check_keys(cls: type[BaseModel], values: dict[str, Any], origin: str, prefix: str = "") -> None:

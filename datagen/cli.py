@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="FILE",
         help="with --dry-run: whether the actors fit the nodes of this cluster YAML (cluster/launch, cluster/kuberay)",
     )
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
     preset, overrides = args.preset, list(args.overrides)
     if preset and "=" in preset:
         preset, overrides = None, [preset, *overrides]

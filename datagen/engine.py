@@ -360,7 +360,9 @@ def _on_cpu(config: EngineConfig) -> dict[str, Any]:
 
     # By default blocks have 128 tokens, and only whole blocks are shared: with short prompts nothing would ever come
     # from the prefix cache. 32 is the smallest fast size.
-    settings: dict[str, Any] = {"block_size": 32}
+    # vLLM 0.29 takes back the random number of a prompt that it computed in part, and torch's CPU generator cannot: the
+    # engine died when a sampled call with a seed was the one that no longer fitted into a step.
+    settings: dict[str, Any] = {"block_size": 32, "enable_chunked_prefill": False}
     if config.cpu_threads and config.tensor_parallel_size == 1:
         # The model in the engine's own process. By its name vLLM refuses that, since it cannot bind threads then; ours
         # are counted and not bound. Two processes that wait for one another at every step took both cores of two.

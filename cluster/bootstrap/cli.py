@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         "--dry-run", action="store_true", help="print the resolved config and the plan, start nothing"
     )
     parser.add_argument("--status", action="store_true", help="print where the loop is, start nothing")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
 
     from cluster.bootstrap.config import PRESETS_DIR, BootstrapConfig
     from cluster.bootstrap.loop import run_rounds

@@ -8,6 +8,7 @@ import shlex
 EXAMPLES = """examples:
   l2t study                          the studies there are
   l2t study ladder                   all arms, three seeds; continues where it was when it is run again
+  l2t study ladder --at-once 3       its three seeds side by side
   l2t study ladder seeds=1 --root runs/studies/quick
   l2t study ladder --dry-run         every command it will run
   l2t study ladder --report          table, verdicts and page from what was measured, run nothing
@@ -26,9 +27,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings, such as seeds=5")
     parser.add_argument("--root", metavar="URI", help="where everything goes (default runs/studies/<name>)")
     parser.add_argument("--out", metavar="URI", help="where the results go (default <root>/results)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=1,
+        metavar="N",
+        help="training seeds side by side (default 1); their memory adds up, and on CPU a training takes one core",
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     parser.add_argument("--report", action="store_true", help="only write the results again")
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)
 
     from cluster.config import load_config
     from cluster.storage import join
@@ -48,7 +56,7 @@ def main(argv: list[str]) -> int:
         for words in run.commands(study, root):
             print(f"l2t {shlex.join(words)}")
         return 0
-    summary = run.collect(study, root) if args.report else run.run(study, root)
+    summary = run.collect(study, root) if args.report else run.run(study, root, max(1, args.at_once))
     found = result.result_of(name, study, summary)
     print(result.markdown(found))
     print(*result.write(found, args.out or join(root, "results")), sep="\n")

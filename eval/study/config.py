@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,10 @@ class Study(Config):
     title: str
     question: str
     design: str
+    phrases: dict[str, str] = Field(
+        default_factory=dict,
+        description="what command lines have in common, by the name that stands for it in braces",
+    )
     prepare: tuple[str, ...] = Field((), description="command lines that all arms need, run once")
     arms: dict[str, Arm] = Field(min_length=2)
     baseline: str = ""
@@ -72,10 +77,15 @@ class Study(Config):
                         f"claim {claim.says!r}: {arm!r} is not one of the arms {', '.join(self.arms)}"
                     )
         for line in (*self.prepare, *(step for arm in self.arms.values() for step in arm.steps)):
-            for hole in _HOLE.findall(line):
+            for hole in _HOLE.findall(filled(line, **self.phrases)):
                 if hole not in PLACES:
-                    raise ValueError(f"{line!r}: {{{hole}}} is unknown; there are {', '.join(PLACES)}")
+                    known = ", ".join((*PLACES, *self.phrases))
+                    raise ValueError(f"{line!r}: {{{hole}}} is unknown; there are {known}")
         return self
+
+    def words(self, line: str, **places: object) -> list[str]:
+        """A command line as arguments, its phrases and places filled in."""
+        return shlex.split(filled(filled(line, **self.phrases), **places))
 
     @property
     def base(self) -> str:

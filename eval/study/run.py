@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,22 +38,31 @@ def runs_of(study: Study, root: str) -> list[Run]:
     ]
 
 
-def commands(study: Study, root: str) -> Iterator[list[str]]:
-    """Every command line of the study in order, the evaluation last."""
-    for line in study.prepare:
-        yield shlex.split(filled(line, root=root))
-    runs = runs_of(study, root)
-    for run in runs:
-        for step in study.arms[run.arm].steps:
-            yield shlex.split(filled(step, root=root, run=run.place, seed=run.seed, arm=run.arm))
+def preparing(study: Study, root: str) -> list[list[str]]:
+    """Command lines that all arms need."""
+    return [study.words(line, root=root) for line in study.prepare]
+
+
+def training(study: Study, root: str, seed: int) -> list[list[str]]:
+    """Command lines of all arms with one seed, in order: a later arm may build on an earlier one."""
+    return [
+        study.words(step, root=root, run=run.place, seed=run.seed, arm=run.arm)
+        for run in runs_of(study, root)
+        if run.seed == seed
+        for step in study.arms[run.arm].steps
+    ]
+
+
+def measuring(study: Study, root: str) -> list[str]:
+    """The command line that measures all models."""
     models = [
         override(
             f"models.{run.name}", filled(study.arms[run.arm].model, root=root, run=run.place, seed=run.seed)
         )
-        for run in runs
+        for run in runs_of(study, root)
     ]
     measure = study.measure
-    yield [
+    return [
         "eval",
         "run",
         measure.preset,
@@ -64,21 +75,41 @@ def commands(study: Study, root: str) -> Iterator[list[str]]:
     ]
 
 
+def commands(study: Study, root: str) -> Iterator[list[str]]:
+    """Every command line of the study in order, the evaluation last."""
+    yield from preparing(study, root)
+    for seed in range(study.seeds):
+        yield from training(study, root, seed)
+    yield measuring(study, root)
+
+
 def evals(root: str) -> str:
     """Root of the results."""
     return join(root, "evals")
 
 
-def run(study: Study, root: str, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Do what is left of the study; the comparison of all its models with recipes as ``seeds``.
+def run(study: Study, root: str, at_once: int = 1, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Do what is left of the study, ``at_once`` seeds side by side; the comparison of all its models with recipes as
+    ``seeds``.
 
     Raises:
-        UserError: a stage failed; its message stands above, and the study continues when run again.
+        UserError: a stage failed; its message stands above. Other seeds are finished first, and the study continues
+            when run again.
     """
     lines = list(commands(study, root))
-    for number, words in enumerate(lines, 1):
-        say(f"\n[{number}/{len(lines)}] l2t {shlex.join(words)}")
-        run_stage("cluster", words)
+    numbers = itertools.count(1)
+
+    def run_all(commands_: Iterable[list[str]]) -> None:
+        for words in commands_:
+            say(f"\n[{next(numbers)}/{len(lines)}] l2t {shlex.join(words)}")
+            run_stage("cluster", words)
+
+    run_all(preparing(study, root))
+    with ThreadPoolExecutor(at_once) as pool:
+        seeds = [pool.submit(run_all, training(study, root, seed)) for seed in range(study.seeds)]
+    for seed in seeds:
+        seed.result()
+    run_all([measuring(study, root)])
     return collect(study, root)
 
 

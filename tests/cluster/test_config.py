@@ -53,6 +53,21 @@ def presets(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_off_is_a_word_and_true_is_not(presets: Path) -> None:
+    class Switches(Config):
+        method: Literal["off", "no", "likelihood"] = "likelihood"
+        words: tuple[str, ...] = ()
+        on: bool = True
+
+    given_ = ("method=off", "words=[yes, no, 'true']", "on=off")
+    assert load_config(Switches, presets, None, given_) == Switches(
+        method="off", words=("yes", "no", "true"), on=False
+    )
+    assert not load_config(Switches, presets, None, ["on=false"]).on
+    with pytest.raises(UserError, match="words"):
+        load_config(Switches, presets, None, ["words=[true]"])
+
+
 def test_layers(presets: Path) -> None:
     run = load(presets, "small", "sampling.temperature=1e-1", "roles.verifier.model=big", images=7, name="d")
     assert run.images == 4 and run.name == "d"

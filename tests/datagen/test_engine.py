@@ -19,7 +19,7 @@ def picture(seed: int) -> Image.Image:
 
 
 def test_vllm_engine(tiny_model: str) -> None:
-    engine = VLLMEngine(EngineConfig(model=tiny_model, max_model_len=512, max_num_seqs=8))
+    engine = VLLMEngine(EngineConfig(model=tiny_model, max_model_len=512, max_num_seqs=32))
     asked = [Turn(role="user", text="Is there a red circle? " * 8)]
     with_image = engine.render_chat(asked, has_image=True)
     assert with_image == "USER: <image>\n" + asked[0].text + " ASSISTANT:"
@@ -50,6 +50,16 @@ def test_vllm_engine(tiny_model: str) -> None:
             *(engine.complete(with_image, picture(1), "one", warm) for _ in range(3))
         )
         assert len({c.text for c in drawn}) == 1, "equal seeds draw equal texts"
+
+        # More prompts than fit one step of the engine: one of them would be computed in two parts.
+        crowd = [
+            engine.render_chat([Turn(role="user", text=f"{k} " + "red " * 100)], has_image=True)
+            for k in range(32)
+        ]
+        drawn = await asyncio.gather(
+            *(engine.complete(text, picture(k), str(k), warm) for k, text in enumerate(crowd))
+        )
+        assert sum(c.tokens_prompt for c in drawn) > 2048 and all(c.tokens_completion == 8 for c in drawn)
 
         stopped = await engine.complete(
             with_image, picture(1), "one", Sampling(max_tokens=8, stop=(first.text[:1],))

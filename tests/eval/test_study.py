@@ -12,14 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from cluster.bootstrap.config import PRESETS_DIR as LOOPS
+from cluster.bootstrap.config import BootstrapConfig
 from cluster.cli import COMMANDS
 from cluster.config import load_config
 from cluster.errors import UserError
+from datagen.config import PRESETS_DIR as FACTORIES
+from datagen.config import DatagenConfig
 from eval.study import result as results
 from eval.study.claims import judge, values, verdict
 from eval.study.cli import main
 from eval.study.config import STUDIES, Study, filled
-from eval.study.run import commands, runs_of
+from eval.study.run import commands, runs_of, training
+from train.config import PRESETS as TRAININGS
+from train.config import TrainConfig
 
 NAMES = sorted(path.stem for path in STUDIES.glob("*.yaml"))
 
@@ -60,6 +66,35 @@ def test_shipped_studies_are_whole(name: str) -> None:
     for words in commands(found, "r"):
         assert words[0] in COMMANDS
         assert not any("{root}" in word or "{run}" in word for word in words)
+
+
+def test_phrases_stand_for_what_lines_share() -> None:
+    arms = {arm: {"steps": ("train demo-l2t {data} {end}",)} for arm in ("vit", "l2t")}
+    found = study(
+        arms=arms, phrases={"data": "'data=[{corpus: {root}/c}]'", "end": "output={run} seed={seed}"}
+    )
+    assert training(found, "r", 1) == [
+        ["train", "demo-l2t", "data=[{corpus: r/c}]", f"output=r/runs/{arm}-s1", "seed=1"] for arm in arms
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_settings_are_ones_that_the_stages_take(name: str, tmp_path: Path) -> None:
+    """Those of a loop go through two more parsers on their way; a quote lost there once split a setting in two."""
+    taken = 0
+    for words in training(load_config(Study, STUDIES, name), str(tmp_path), 0):
+        if words[0] == "bootstrap":
+            loop = load_config(BootstrapConfig, LOOPS, words[1], words[2:])
+            data = "data=[{corpus: c, instructions: i}]"
+            assert load_config(TrainConfig, TRAININGS, loop.train.preset, [data, "output=o", *loop.train.set])
+            if loop.datagen is not None:
+                assert load_config(
+                    DatagenConfig, FACTORIES, loop.datagen.preset, ["corpus=c", "output=o", *loop.datagen.set]
+                )
+        else:
+            assert words[0] == "train" and load_config(TrainConfig, TRAININGS, words[1], words[2:])
+        taken += 1
+    assert taken
 
 
 def test_every_arm_of_a_seed_comes_before_the_next_seed() -> None:
