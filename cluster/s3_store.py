@@ -90,7 +90,7 @@ class S3Store:
     def exists(self, path: str) -> bool:
         bucket, key = split(path)
         with self._explained(path):
-            return self._code(lambda: self._client.head_object(Bucket=bucket, Key=key), MISSING) is None
+            return self._code(lambda: self._ask("head_object", Bucket=bucket, Key=key), MISSING) is None
 
     def read(self, path: str) -> bytes:
         return b"".join(self.chunks(path))
@@ -105,7 +105,7 @@ class S3Store:
         with self._explained(path):
             for attempt in range(ATTEMPTS):
                 resume: dict[str, str] = {"Range": f"bytes={done}-", "IfMatch": etag} if done and etag else {}
-                answer = self._client.get_object(Bucket=bucket, Key=key, **resume)
+                answer = self._ask("get_object", Bucket=bucket, Key=key, **resume)
                 try:
                     _refuse_cut_head(answer)
                     etag = answer.get("ETag", etag)
@@ -121,7 +121,7 @@ class S3Store:
     def write(self, path: str, data: bytes) -> None:
         bucket, key = split(path)
         with self._explained(path):
-            self._client.put_object(Bucket=bucket, Key=key, Body=data)
+            self._ask("put_object", Bucket=bucket, Key=key, Body=data)
 
     def put_if_absent(self, path: str, data: bytes) -> bool:
         bucket, key = split(path)
@@ -129,7 +129,7 @@ class S3Store:
         def put(**condition: str) -> str | None:
             answers = (*REFUSED, *CONFLICT, *UNSUPPORTED)
             return self._code(
-                lambda: self._client.put_object(Bucket=bucket, Key=key, Body=data, **condition), answers
+                lambda: self._ask("put_object", Bucket=bucket, Key=key, Body=data, **condition), answers
             )
 
         with self._explained(path):
@@ -152,7 +152,7 @@ class S3Store:
     def delete(self, path: str) -> None:
         bucket, key = split(path)
         with self._explained(path):
-            self._client.delete_object(Bucket=bucket, Key=key)
+            self._ask("delete_object", Bucket=bucket, Key=key)
 
     def _listed(self, path: str) -> list[Object]:
         from botocore.exceptions import IncompleteReadError
@@ -178,7 +178,7 @@ class S3Store:
             for attempt in range(ATTEMPTS - 1):
                 try:
                     return self._listed(path)
-                except IncompleteReadError:
+                except (IncompleteReadError, ValueError):  # see _ask
                     time.sleep(0.1 * 2**attempt)
             return self._listed(path)
 
@@ -218,6 +218,16 @@ class S3Store:
             region=self._region,
             retry_strategy=AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
         )
+
+    def _ask(self, operation: str, **arguments: Any) -> Any:
+        """The answer to an operation that may be asked for twice. One cut off within a header's value (a date, a
+        number) raises ValueError in botocore's parser, which its own retries do not see."""
+        for attempt in range(ATTEMPTS - 1):
+            try:
+                return getattr(self._client, operation)(**arguments)
+            except ValueError:
+                time.sleep(0.1 * 2**attempt)
+        return getattr(self._client, operation)(**arguments)
 
     @staticmethod
     def _code(call: Any, expected: tuple[str, ...]) -> str | None:

@@ -4,17 +4,22 @@ A row that kills engines is found by bisection. After ``deaths_allowed`` deaths 
 at every one of them) are tried alone, half by half: a death blames the half, survival clears it. A row that dies alone
 is quarantined once the engine has survived other rows since the search began; where it survives none, nothing is wrong
 with the rows and the run stops.
+
+A worker whose node is gone says nothing about its rows: machines are taken away all the time. A shard is forgiven
+`LOST_NODES` of them, then a row that takes whole nodes down is searched for like any other.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 CONTROLS = 3
 # A worker reports whenever a row ends; one that has said nothing for so long is gone or idle.
 SILENT_S = 120.0
+LOST_NODES = 8
 
 
 @dataclass
@@ -23,6 +28,8 @@ class ShardLedger:
 
     rows: int = 0
     begun: bool = False
+    node: str = ""
+    lost_nodes: int = 0
     deaths: int = 0
     suspects: set[int] | None = None
     probing: set[int] | None = None
@@ -46,8 +53,11 @@ class Orders:
 class Ledger:
     """Actor state outside the workers. All methods are called remotely; none waits."""
 
-    def __init__(self, deaths_allowed: int, quarantine_limit: int) -> None:
+    def __init__(
+        self, deaths_allowed: int, quarantine_limit: int, is_lost: Callable[[str], bool] = lambda node: False
+    ) -> None:
         self.deaths_allowed, self.quarantine_limit = deaths_allowed, quarantine_limit
+        self.is_lost = is_lost
         self.totals: Counter[str] = Counter()
         # Of shards in work only: to sum up 100,000 for every look at the progress takes a third of each second.
         self.rows: dict[int, Counter[str]] = {}
@@ -55,14 +65,16 @@ class Ledger:
         self.engines: dict[str, tuple[float, int, float]] = {}
         self.shards: dict[int, ShardLedger] = {}
 
-    def begin(self, shard: int, rows: int) -> Orders:
-        """A worker takes a shard of ``rows`` rows. One that was begun before and neither finished nor reported died
-        with its whole process: then nothing is known but which shards it had."""
+    def begin(self, shard: int, rows: int, node: str = "") -> Orders:
+        """A worker on ``node`` takes a shard of ``rows`` rows. One that was begun before and neither finished nor
+        reported died with its whole process: then nothing is known but which shards it had, and where it was."""
         entry = self.shards.setdefault(shard, ShardLedger())
         self.rows.pop(shard, None)  # what was counted of it is done again
-        if entry.begun:
+        if entry.begun and entry.lost_nodes < LOST_NODES and self.is_lost(entry.node):
+            entry.lost_nodes += 1
+        elif entry.begun:
             self._death(entry, None)
-        entry.begun, entry.rows = True, rows
+        entry.begun, entry.rows, entry.node = True, rows, node
         if entry.suspects is None and entry.condemned is None and entry.deaths >= self.deaths_allowed:
             entry.suspects, entry.survived = set(range(rows)) - entry.quarantined, False
         return self._orders(shard, entry)
@@ -133,7 +145,9 @@ class Ledger:
                 "Look for the engine's own message above; a smaller max_num_seqs or max_model_len helps against too "
                 "little memory. What is finished is kept: run the command again to continue."
             )
-        if entry.condemned is not None:
+        if entry.probing is not None:
+            pass  # the trial was cut short by the loss of its node: once more
+        elif entry.condemned is not None:
             entry.probing = {entry.controls.pop()}
         elif entry.suspects and entry.deaths >= self.deaths_allowed:
             several = sorted(entry.suspects)
@@ -158,3 +172,10 @@ class Ledger:
             counts.update(of)
         lately = [e for e in self.engines.values() if time.monotonic() - e[2] < SILENT_S]
         return dict(counts), sum(int(e[0]) for e in lately), sum(e[1] for e in lately), len(lately)
+
+
+def lost(node: str) -> bool:
+    """Whether Ray has given up a node that it once had."""
+    import ray
+
+    return any(known["NodeID"] == node and not known["Alive"] for known in ray.nodes())

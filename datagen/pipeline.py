@@ -28,7 +28,7 @@ from cluster.fleets import running_fleet
 from cluster.nodetypes import Fleet, Pool, check_running
 from cluster.progress import Progress
 from datagen.config import ROLES, DatagenConfig
-from datagen.ledger import Ledger
+from datagen.ledger import Ledger, lost
 from datagen.programs.evolve import DIRECTIONS
 from datagen.programs.rate import SCORES
 from datagen.prompts import load_prompts
@@ -268,7 +268,7 @@ def generate(config: DatagenConfig, pending: list[int], images: int, revision: s
     from datagen.entities import frequencies
     from datagen.worker import ShardWorker
 
-    ledger = _beside_us(Ledger).remote(config.engine_deaths, config.quarantine_limit)
+    ledger = _beside_us(Ledger).remote(config.engine_deaths, config.quarantine_limit, lost)
     context = ray.data.DataContext.get_current()
     # A long model load or a quiet tail of long rows is not a hang.
     context.execution_no_progress_timeout_s = -1

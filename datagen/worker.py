@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+import ray
+
 from cluster import log as run_log
 from cluster.datasets import commit_shard, is_committed, read_shard
 from cluster.errors import UserError
@@ -44,6 +46,7 @@ class ShardWorker:
         self.arms = self.config.variants()
         self.ledger = ledger
         self.name = uuid.uuid4().hex
+        self.node = ray.get_runtime_context().get_node_id()
         self.turns = Turns()
         self.begun: set[int] = set()
         self.dying = False
@@ -97,7 +100,7 @@ class ShardWorker:
             shard = await asyncio.to_thread(self._read, index)
             self.begun.add(index)
             log.info("begun: %d rows", shard.rows)
-            orders: Orders = await self.ledger.begin.remote(index, shard.rows)
+            orders: Orders = await self.ledger.begin.remote(index, shard.rows, self.node)
             while orders.probe:
                 async with self.turns.alone():
                     await self.runner.probe(index, shard, orders.probe)

@@ -5,23 +5,19 @@ One file that loads nothing, without script, under a policy that lets only its o
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cluster import storage
 from cluster.datasets import iter_tables, manifest_hash, read_manifest
 from cluster.errors import UserError
-from datagen.gallery.visible import visible
 from eval.config import GoldSet
+from eval.document import document
 from eval.overlay import overlay, plain
 from eval.samples import Chunk, load
 from eval.scorers.base import Array
@@ -31,7 +27,6 @@ from eval.tasks import lite_order
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-TEMPLATES = Path(__file__).parent / "templates"
 COLORS = 6
 # A plot, in the units of its drawing: the frame inside leaves room for labels.
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 440, 190, 42, 422, 14, 166
@@ -89,33 +84,17 @@ def render(found: Sequence[Looked], *, samples: int, title: str) -> str:
     shared = [s for s in found[0].rows if all(s in other.rows for other in found)]
     if not shared:
         raise UserError("no sample was looked at by all of these models; measure them on the same gold set")
-    style = "\n".join((TEMPLATES / name).read_text() for name in ("page.css", "attention.css"))
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
     chosen = _choose(found[0], shared, samples)
-    return environment.get_template("attention.html.jinja").render(
+    return document(
+        "attention.html.jinja",
+        styles=("page.css", "attention.css"),
         title=title,
-        policy=_policy(style),
-        style=Markup(style),
         models=[_line(one, found[0], k) for k, one in enumerate(found)],
         heads=_heads(found),
         histogram=_histogram(found),
         samples=[_card(found, sample, picture) for sample, picture in _pictures(found[0], chosen)],
         shared=len(shared),
         sources=[{"uri": one.uri, "sha": manifest_hash(one.uri)[:16]} for one in found],
-    )
-
-
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 

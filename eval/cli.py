@@ -32,6 +32,7 @@ EXAMPLES = """examples:
   l2t eval attention --help                 attention on the picture before the answer, with overlays
   l2t eval judge --help                     a model rates answers (MMHal, HallusionBench, MT-Bench) or compares two runs
   l2t eval diversity --help                 how varied written instructions are, beside others (signs of collapse)
+  l2t eval rounds --help                    the page of a bootstrap loop: its rounds side by side
   l2t eval import-lmms --help               lmms-eval's logs into a comparison
   l2t eval export-lmms --help               a run in lmms-eval's layout, and how its driver asks our checkpoint
 """
@@ -45,6 +46,7 @@ OWN = {
     "import-lmms": ("eval.interop.lmms", True),
     "export-lmms": ("eval.interop.lmms", True),
     "diversity": ("eval.diversity", False),
+    "rounds": ("eval.rounds", False),
 }
 
 

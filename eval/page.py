@@ -5,27 +5,22 @@ No script, nothing loaded, under a policy that lets only its own style apply; pi
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cluster import storage
 from cluster.datasets import manifest_hash, read_manifest
 from cluster.errors import UserError
 from datagen import gallery
-from datagen.gallery.visible import visible
 from eval import blind_panel, differences, improvement_panel, panels, report
 from eval.curves import training
+from eval.document import document
 from eval.recipes import check, over_recipes
 from eval.runs import Reported
 from eval.terminal import waiting
 
-TEMPLATES = Path(__file__).parent / "templates"
 # Of a task and a pair of models, shared among the pairs: a page of 20 tasks with pictures stays near 2 MB.
 SAMPLES = 6
 
@@ -83,14 +78,11 @@ def render(
     """The page as text; ``summary`` is what :func:`eval.report.summarise` gives."""
     names = [m["name"] for m in summary["models"]] if summary else []
     color = {name: i for i, name in enumerate([*names, *(n for n in trains if n not in names)])}
-    style = (TEMPLATES / "page.css").read_text() + (gallery.CSS if instructions else "")
     differing, missing = _differing(summary)
     content: dict[str, Any] = {
         "title": title,
         "lead": _lead(summary),
         "waiting": waiting(summary) if summary else [],
-        "style": Markup(style),
-        "policy": _policy(style),
         "gallery": [Markup(gallery.section(uri)) for uri in instructions],
         "summary": summary,
         **(panels.comparison(summary, color) if summary else {}),
@@ -117,22 +109,7 @@ def render(
         ("sources", "Sources", True),
     )
     content["contents"] = [(anchor, name) for anchor, name, there in sections if there]
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
-    return environment.get_template("page.html.jinja").render(content)
-
-
-def _policy(style: str) -> str:
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    )
+    return document("page.html.jinja", more_style=gallery.CSS if instructions else "", **content)
 
 
 def _lead(summary: dict[str, Any] | None) -> str:

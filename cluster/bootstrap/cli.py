@@ -3,7 +3,7 @@
 A round shows the model images alone; it writes instructions and responses (L2T taught it p(X_I, X_A | X_V)); gates and
 the verifier throw away what is bad; the rest joins the data the model has learned from and training continues; the
 result is measured, and takes the old model's place only if it is better. A stopped loop continues where it was when the
-same command is given again; a finished round is never done again.
+same command is given again; a finished round is never done again. In the end a page shows the rounds side by side.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
     from cluster.bootstrap.config import PRESETS_DIR, BootstrapConfig
     from cluster.bootstrap.loop import run_rounds
     from cluster.config import load_config, to_yaml
+    from cluster.stages import run_stage
 
     config = load_config(BootstrapConfig, PRESETS_DIR, args.preset, args.overrides)
     if args.dry_run:
@@ -50,6 +51,7 @@ def main(argv: list[str]) -> int:
     else:
         run_rounds(config)
         print(status(config))
+        run_stage("eval", ["rounds", config.home])
     return 0
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cluster import storage
@@ -20,11 +16,10 @@ from cluster.config import Config
 from cluster.manifest import code_version
 from cluster.storage import join
 from eval.charts import Point, points
+from eval.document import document
 from eval.seeds import Seeds, over_seeds
 from eval.study.claims import Judged, judge, values
 from eval.study.config import Study
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
 
 
 class Cell(Config):
@@ -154,19 +149,9 @@ def _number(value: float) -> str:
 
 def page(result: Result) -> str:
     """One self-contained page."""
-    style = (TEMPLATES / "page.css").read_text()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     arms = list(result.study.arms)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("study.html.jinja").render(
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'",
-        style=Markup(style),
+    return document(
+        "study.html.jinja",
         result=result,
         study=result.study,
         arms=[(arm, spec, i) for i, (arm, spec) in enumerate(result.study.arms.items())],

@@ -79,6 +79,21 @@ def test_an_answer_cut_anywhere_is_no_answer(keep: float, proxy: FaultProxy, pla
     assert proxy.seen.faults["cut_response"] == 2
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_an_answer_cut_at_any_byte_of_its_head_is_no_answer(
+    method: str, proxy: FaultProxy, place: str
+) -> None:
+    """A date or a number of which half is there breaks the client's parser, not its connection."""
+    storage.write_bytes(f"{place}/a", b"hello")
+    for percent in range(4, 100, 3):
+        proxy.faults = (Fault(kind="cut_response", method=method, times=1, keep=percent / 100),)
+        if method == "GET":
+            assert storage.read_bytes(f"{place}/a") == b"hello", percent
+        else:
+            assert storage.put_if_absent(f"{place}/{percent}", b"mine"), percent
+        assert proxy.seen.faults["cut_response"]
+
+
 def test_a_full_store_is_said_in_a_sentence(proxy: FaultProxy, place: str) -> None:
     proxy.faults = (Fault(kind="full"),)
     with pytest.raises(UserError, match="InsufficientStorage"):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datagen.ledger import Ledger
+from datagen.ledger import LOST_NODES, Ledger
 from datagen.turns import Turns
 
 ROWS = 24
@@ -68,6 +68,48 @@ def test_chance_deaths_blame_nobody() -> None:
     for _ in range(3):
         assert not ledger.begin(1, 4).probe, "a shard that had no row in work is charged with nothing"
         ledger.died("w", {1: []})
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    poison=st.sets(st.integers(0, ROWS - 1), max_size=2),
+    lost=st.lists(st.integers(0, 60), max_size=LOST_NODES, unique=True),
+)
+def test_lost_nodes_blame_nobody(poison: set[int], lost: list[int]) -> None:
+    """Wherever in the search a machine is taken away: the poison is found, and nothing else."""
+    gone: set[str] = set()
+    ledger, step, deaths = Ledger(2, 8, gone.__contains__), 0, 0
+    for life in range(200):
+        orders, node, alive = ledger.begin(0, ROWS, f"n{life}"), f"n{life}", True
+        while orders.probe and alive:
+            step += 1
+            if step in lost:
+                gone.add(node)
+                alive = False
+            elif orders.probe & poison:
+                deaths, alive = deaths + 1, False
+            else:
+                orders = ledger.survived(0)
+        step += 1
+        if alive and step in lost:
+            gone.add(node)
+        elif alive and poison - orders.quarantined:
+            deaths += 1
+        elif alive:
+            assert orders.quarantined == poison and deaths <= len(poison) * (2 + 5 + 2)
+            return
+    raise AssertionError("never done")
+
+
+def test_rows_that_take_nodes_down_are_found_in_the_end() -> None:
+    ledger = Ledger(2, 8, lambda node: True)
+    for _ in range(LOST_NODES + 30):
+        orders = ledger.begin(0, 4, "n")
+        while orders.probe and 2 not in orders.probe:
+            orders = ledger.survived(0)
+        if 2 in orders.quarantined:
+            return
+    raise AssertionError("never found")
 
 
 def test_an_outage_blames_no_row() -> None:
