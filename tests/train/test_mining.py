@@ -65,6 +65,22 @@ def test_slices_of_a_column(texts: list[str], data: st.DataObject) -> None:
     assert as_dict(count_turns(part)) == expected(texts[start : start + length])
 
 
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["A.", "B. A.", "C.", "D? C.", "E?"]), max_size=12), max_size=12),
+    st.floats(0, 1),
+)
+def test_what_is_frequent_in_the_whole_is_so_in_some_part(parts: list[list[str]], min_share: float) -> None:
+    """The cluster's way to the same templates: only what some part marks is looked up in all."""
+    marked = [mining._marked(count_turns(pa.array(part, pa.string())), min_share) for part in parts]
+    texts = pa.array(
+        [t for part in marked for t in mining._frequent(part)["text"].to_pylist()], pa.large_string()
+    )
+    few = mining._sum(mining._only(texts, part) for part in marked)
+    whole = mining._sum(count_turns(pa.array(part, pa.string())) for part in parts)
+    assert mining._choose(few, min_share, None) == mining._choose(whole, min_share, None)
+
+
 def test_every_character_folds_as_in_python() -> None:
     characters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
     folding = [c for c in characters if fold(c) != c or c.isspace()]

@@ -4,9 +4,10 @@ What a sentence is, :func:`train.mask.templates.sentences` defines; here the sam
 at once, without a Python object per text. The trick is that everything that ends a sentence can be marked in the bytes
 of the column without moving any: a space after a mark becomes a newline, and every other whitespace becomes a space.
 
-The driver makes few decisions: shards are counted one by one, the counts of equal sentences summed, and what is rarer
-than the threshold dropped at the very end. Nothing is pruned before, because a sentence that is rare in every part may
-be frequent in the whole.
+In one process shards are counted one by one, the counts of equal sentences summed, and what is rarer than the threshold
+dropped at the very end. A cluster moves no rare sentence: one that is below the share in every part is below it in the
+whole, so that only those above it somewhere are looked up everywhere (the partition algorithm of Savasere, Omiecinski
+and Navathe, VLDB 1995).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +32,16 @@ from train.mask.templates import TemplateSet, fold
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# A million turns take four seconds here, where Ray needs seven to start its workers and then moves every sentence
-# between them; above this a cluster is worth it, and the distinct sentences may no longer fit one process.
+# A million turns take four seconds here, where Ray needs seven to start its workers; above this a cluster is worth it,
+# and the distinct sentences may no longer fit one process.
 FEW_SHARDS = 128
 # Each takes some 50 MiB while it counts.
 THREADS = 8
 # Rows counted at once: the texts of so many stay in the CPU's cache and keep the peak of memory low.
 ROWS = 4096
-# Into so many the cluster parts the distinct sentences at most; Ray's own 200 took 12 s more to start on two cores.
-PARTITIONS = 64
+# The cluster counts so many parts at most: more than it has cores, and of many shards each where there are more. In a
+# part of few turns every sentence is above the share.
+PARTS = 4096
 # A sentence seen once or twice is no template, however small the data set.
 FLOOR = 3
 # Counts of so many sentences are held before equal ones are summed, and so many are summed at once.
@@ -63,8 +65,8 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
     of options ("A.") are no templates, however frequent: the paper's lists have none.
 
     Up to :data:`FEW_SHARDS` shards are counted in this process, shard by shard and without Ray; of more, the same
-    functions count one shard in each task of a Ray Data aggregate, in the cluster that runs already or that the
-    environment names, else in one started here. Both give the same set.
+    functions count them in tasks of Ray Data, in the cluster that runs already or that the environment names, else in
+    one started here. Both give the same set.
 
     Raises:
         UserError: a data set cannot be read.
@@ -75,8 +77,8 @@ def mine_dataset(sources: Sequence[DataSource], *, min_share: float, top_k: int 
         if source.instructions is not None
         for shard in range(len(datasets.read_manifest(source.instructions).shards))
     ]
-    count = _counted_by_ray if len(work) > FEW_SHARDS else _counted_here
-    return _choose(count(work), min_share, top_k)
+    counts = _counted_by_ray(work, min_share) if len(work) > FEW_SHARDS else _counted_here(work)
+    return _choose(counts, min_share, top_k)
 
 
 def _counted_here(work: Sequence[Work]) -> pa.Table:
@@ -85,43 +87,59 @@ def _counted_here(work: Sequence[Work]) -> pa.Table:
         return _sum(pool.map(lambda shard: count_shard(*shard), work), FLOOR)
 
 
-def _counted_by_ray(work: Sequence[Work]) -> pa.Table:
-    """Counts of the sentences in :data:`FLOOR` turns or more; the rarer ones, which are most, stay in the cluster."""
+def _counted_by_ray(work: Sequence[Work], min_share: float) -> pa.Table:
+    """Counts of the sentences in ``min_share`` of the turns of some part; all others stay where they were counted."""
     from cluster.runtime import init_ray
     from datagen.curate.shards import quiet
 
     with init_ray():
+        import pyarrow as pa
         import pyarrow.compute as pc
         import ray
-        from ray.data.aggregate import Sum
 
         quiet()
-        counted = (
-            ray.data.from_items([{"work": k} for k in range(len(work))], override_num_blocks=len(work))
-            .map_batches(partial(_count_batch, work), batch_size=1, batch_format="pyarrow")
-            .groupby("text", num_partitions=min(len(work), PARTITIONS))
-            .aggregate(Sum("turns", alias_name="turns"))
-            .map_batches(_frequent, batch_size=None, batch_format="pyarrow")
+        parts = ray.data.from_items(
+            [{"work": k} for k in range(len(work))], override_num_blocks=min(len(work), PARTS)
         )
-        counts = _sum(counted.iter_batches(batch_size=None, batch_format="pyarrow"))
+        tables: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
+        counted = parts.map_batches(partial(_count_part, work, min_share), **tables).materialize()
+        frequent = counted.map_batches(_frequent, **tables).iter_batches(**tables)
+        texts = pc.unique(pa.chunked_array([part["text"].cast(pa.large_string()) for part in frequent]))
+        counts = _sum(counted.map_batches(partial(_only, texts), **tables).iter_batches(**tables))
     wrong = counts.filter(pc.starts_with(counts["text"], WRONG))
     if wrong.num_rows:
         raise UserError(wrong["text"][0].as_py().removeprefix(WRONG))
     return counts
 
 
-def _count_batch(work: Sequence[Work], batch: pa.Table) -> pa.Table:
-    """Counts of the shards of a task; what a person can put right comes back as a text, since Ray wraps exceptions."""
+def _count_part(work: Sequence[Work], min_share: float, batch: pa.Table) -> pa.Table:
+    """Counts of a part's shards, the frequent ones marked. What a person can put right comes back as a text, since Ray
+    wraps exceptions."""
     import pyarrow as pa
 
     try:
-        return _sum(count_shard(*work[k]) for k in batch["work"].to_pylist())
+        counts = _sum(count_shard(*work[k]) for k in batch["work"].to_pylist())
     except UserError as error:
-        return pa.table({"text": [f"{WRONG}{error}"], "turns": [FLOOR]}, schema=_empty().schema)
+        counts = pa.table({"text": [f"{WRONG}{error}"], "turns": [FLOOR]}, schema=_empty().schema)
+    return _marked(counts, min_share)
+
+
+def _marked(counts: pa.Table, min_share: float) -> pa.Table:
+    """With ``frequent``: whether the sentence is in ``min_share`` of these turns."""
+    import pyarrow.compute as pc
+
+    turns = pc.sum(counts.filter(pc.equal(counts["text"], TURN))["turns"]).as_py() or 0
+    return counts.append_column("frequent", pc.greater_equal(counts["turns"], min_share * turns))
 
 
 def _frequent(counts: pa.Table) -> pa.Table:
-    return _sum([counts.select(["text", "turns"])], FLOOR)
+    return counts.filter(counts["frequent"]).select(["text"])
+
+
+def _only(texts: pa.Array, counts: pa.Table) -> pa.Table:
+    import pyarrow.compute as pc
+
+    return counts.filter(pc.is_in(counts["text"], texts)).select(["text", "turns"])
 
 
 def count_shard(source: DataSource, shard: int) -> pa.Table:
