@@ -180,6 +180,11 @@ class Bootstrap(Config):
         description="the verifier takes the instruction out of what was written, or says that there is none (Oasis): "
         "for models that were not trained with mode l2t",
     )
+    ask: tuple[str, ...] = Field(
+        default=(),
+        description="instructions in place of the model's own, one for each draft of an image in turn: a control, as "
+        "with captions only",
+    )
     further: Literal["none", "complicate", "evolve"] = Field(
         default="none", description="what is made from a pair that passed, in `rounds` rounds"
     )

@@ -56,10 +56,12 @@ async def bootstrap(desk: Desk, draft: Draft) -> AsyncIterator[Draft]:
 
 
 async def instruct(desk: Desk, draft: Draft) -> None:
-    """Let the model go on after the image, up to where its template would begin the answer."""
+    """Let the model go on after the image, up to where its template would begin the answer; or give it the instruction,
+    as a control of what its own ones are worth."""
     said = desk.asked[draft.number] = asyncio.get_running_loop().create_future()
     try:
-        draft.question = await _continued(desk, draft)
+        asked = desk.config.bootstrap.ask
+        draft.question = asked[draft.number % len(asked)] if asked else await _continued(desk, draft)
         if "instruction" in desk.config.gates and not asks(draft.question):
             raise Ended("rejected", "no_instruction")
         judging = [

@@ -101,6 +101,15 @@ def test_an_image_asked_the_same_again() -> None:
     assert [r.kind for r in result.records if r.state == "rejected"] == ["self_bootstrap"] * 2
 
 
+def test_given_instructions_are_answered_in_turn() -> None:
+    engine = ScriptedEngine(model("never asked for"))
+    given_ = ("Describe it briefly.", "Describe it in detail.")
+    result = run(engine, drafts_per_image=3, bootstrap={"ask": given_})
+    assert [r.question for r in result.records] == [*given_, given_[0]]
+    assert result.counts() == {"accepted": 2, "rejected:repeated:image": 1}
+    assert ALONE not in engine.prompts, "nothing is written but answers"
+
+
 def test_an_instruction_ends_with_its_first_sentence_where_asked() -> None:
     written = model("How many balls are there??. 4 B. black")
     assert run(written, bootstrap={"ending": "sentence"}).records[0].question == "How many balls are there?"
