@@ -77,7 +77,9 @@ class BeamEngine:
         dtype: Any = "float32" if on_cpu and config.dtype == "auto" else config.dtype
         try:
             self.processor = AutoProcessor.from_pretrained(folder)
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True
+            )
         except (OSError, ValueError) as error:
             raise UserError(
                 f"{config.model}: transformers cannot load it for beam search: {error}"

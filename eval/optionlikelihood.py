@@ -109,7 +109,8 @@ class OptionReader:
             if sees:
                 self.processor = AutoProcessor.from_pretrained(model)
             tokenizer: Any = self.processor.tokenizer if sees else AutoTokenizer.from_pretrained(model)
-            self.model = kind.from_pretrained(model, dtype=getattr(torch, dtype)).to(self.device).eval()
+            loaded = kind.from_pretrained(model, dtype=getattr(torch, dtype), use_safetensors=True)
+            self.model = loaded.to(self.device).eval()
         except (OSError, ValueError) as error:
             raise UserError(f"{model}: transformers cannot load it for teacher forcing: {error}") from error
         self.tokenizer = tokenizer

@@ -46,7 +46,9 @@ class SeeingModel:
 
         try:
             self.processor = AutoProcessor.from_pretrained(model)
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(model, dtype=getattr(torch, dtype))
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
+                model, dtype=getattr(torch, dtype), use_safetensors=True
+            )
         except (OSError, ValueError) as error:
             raise UserError(f"{model}: transformers cannot load it to be shown pictures: {error}") from error
         self.device = torch.device(device)

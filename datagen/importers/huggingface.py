@@ -35,6 +35,8 @@ from datagen.records import Record
 
 ROWS = RowLists(talks=False)
 BATCH = 32
+# What pyarrow raises on damaged bytes, those of names and texts too; found by fuzzing.
+DAMAGE = (pa.ArrowException, OSError, ValueError)
 
 
 class HuggingFace:
@@ -78,7 +80,7 @@ class HuggingFace:
                     count = facts.num_rows if left is None else min(left, facts.num_rows)
                     size = facts.total_byte_size // max(1, facts.num_rows)
                     step = max(1, min(options.shard_images, SHARD_BYTES // max(1, size)))
-                    twice = _repeated(file, group, options.columns.get("id"), seen)
+                    twice = _repeated(file, group, uri, options.columns.get("id"), seen)
                     for start in range(0, count, step):
                         end = min(count, start + step)
                         again = [row for row in twice if start <= row < end]
@@ -124,9 +126,11 @@ def open_parquet(uri: str) -> pq.ParquetFile:
     """
     filesystem, path = storage.filesystem(uri)
     try:
-        return pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=False)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pq.ParquetFile(filesystem.open_input_file(path), pre_buffer=False)
+        file.schema_arrow  # noqa: B018  (built when asked for, of names that may be damaged)
+    except DAMAGE as error:
         raise UserError(f"{uri}: not readable as Parquet ({error})") from error
+    return file
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -140,11 +144,11 @@ def _images(row: Mapping[str, Any], column: str) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
 
 
-def _repeated(file: pq.ParquetFile, group: int, column: str | None, seen: Seen) -> list[int]:
+def _repeated(file: pq.ParquetFile, group: int, uri: str, column: str | None, seen: Seen) -> list[int]:
     """Rows of a group whose id is that of an earlier row; without an id column there are none."""
     if column is None:
         return []
-    ids = file.read_row_group(group, columns=[column]).column(0).to_pylist()
+    ids = (name for batch in _batches(file, group, uri, [column]) for name in batch.column(0).to_pylist())
     return [row for row, name in enumerate(ids) if not seen.add(digest(str(name)))]
 
 
@@ -188,8 +192,10 @@ def _batches(
     file: pq.ParquetFile, group: int, uri: str, columns: list[str] | None = None
 ) -> Iterator[pa.RecordBatch]:
     try:
-        yield from file.iter_batches(BATCH, row_groups=[group], columns=columns, use_threads=False)
-    except (pa.ArrowInvalid, OSError) as error:
+        for batch in file.iter_batches(BATCH, row_groups=[group], columns=columns, use_threads=False):
+            batch.validate(full=True)  # texts that are none
+            yield batch
+    except DAMAGE as error:
         raise UserError(f"{uri}: row group {group} is damaged ({error}). Download the file again.") from error
 
 

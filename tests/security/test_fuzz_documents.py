@@ -18,8 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.config import load_config
+from cluster.datasets import commit_shard, freeze, plan_dataset, read_shard
 from cluster.errors import UserError
 from cluster.manifest import Manifest, Plan, Pointer, ShardEntry, parse
+from datagen import corpus
+from datagen.importers import huggingface
+from tests.datagen.conftest import row
 
 EXAMPLES = int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "60"))
 FUZZ = settings(
@@ -329,3 +333,43 @@ def test_what_engines_write(text: str) -> None:
                 long(given_text)
             except ValueError as error:
                 assert str(error)
+
+
+@pytest.fixture(scope="module")
+def parquet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A shard of five pictures in a published corpus."""
+    uri = str(tmp_path_factory.mktemp("fuzz") / "corpus")
+    plan_dataset(uri, kind="corpus", name="c", shards=1, config={})
+    commit_shard(uri, 0, {"rows": corpus.to_table([row(number) for number in range(5)])})
+    freeze(uri)
+    (file,) = Path(uri).rglob("*.parquet")
+    return file
+
+
+@FUZZ
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=4),
+    cut=st.floats(0, 1) | st.none(),
+)
+def test_bytes_of_parquet(parquet: Path, changes: list[tuple[int, int]], cut: float | None) -> None:
+    """Changed anywhere, most often in the last bytes, which say what all others are. A shard of ours is known by its
+    hash; a file to import is not, and what can be read of it is taken."""
+    whole = parquet.read_bytes()
+    data = bytearray(whole)
+    for at, byte in changes:
+        data[-1 - at % min(len(data), 3000)] = byte
+    damaged = bytes(data[: len(data) if cut is None else int(cut * len(data))])
+    parquet.write_bytes(damaged)
+    try:
+        if damaged != whole:
+            with pytest.raises(UserError):
+                read_shard(str(parquet.parents[2]), 0)
+        try:
+            with huggingface.open_parquet(str(parquet)) as file:
+                for group in range(file.metadata.num_row_groups):
+                    for batch in huggingface._batches(file, group, "here"):
+                        batch.to_pylist()
+        except UserError as error:
+            assert "Parquet" in str(error) or "damaged" in str(error)
+    finally:
+        parquet.write_bytes(whole)
