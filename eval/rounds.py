@@ -32,17 +32,22 @@ PICTURES = 4  # of every round, with all that was written about them
 NORMAL_95 = 1.96
 
 
-def main(argv: list[str]) -> int:
-    """Write the page; returns the exit code."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="l2t eval rounds",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("home", metavar="URI", help="<root>/bootstrap/<name> of a loop")
-    parser.add_argument("--out", metavar="URI", help="the page (default: rounds.html there)")
-    args = parser.parse_args(argv)
+    made.add_argument("home", metavar="URI", help="<root>/bootstrap/<name> of a loop")
+    made.add_argument("--out", metavar="URI", help="the page (default: rounds.html there)")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Write the page; returns the exit code."""
+    args = parser().parse_args(argv)
     config = loop_at(args.home)
     place = args.out or join(args.home, "rounds.html")
     storage.write_bytes(place, render(config, list(decisions_of(config))).encode())

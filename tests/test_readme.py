@@ -45,10 +45,14 @@ def check_l2t(name: str, arguments: list[str]) -> None:
         parsed = parser().parse_intermixed_args(arguments)
         load_config(TrainConfig, PRESETS, parsed.preset, parsed.overrides)
     elif name == "eval":
+        from eval import rounds
         from eval.cli import OWN, _parser
         from eval.cli import main as eval_main
         from eval.config import PRESETS, EvalConfig
 
+        if arguments[0] == "rounds":
+            rounds.parser().parse_args(arguments[1:])
+            return
         if arguments[0] in OWN:
             with pytest.raises(SystemExit, match="0"):
                 eval_main(arguments)
@@ -59,10 +63,12 @@ def check_l2t(name: str, arguments: list[str]) -> None:
     elif name == "bootstrap":
         load_config(bootstrap.BootstrapConfig, bootstrap.PRESETS_DIR, plain[0], plain[1:])
     elif name == "study":
+        from eval.study.cli import parser
         from eval.study.config import STUDIES, Study
 
-        if plain:
-            load_config(Study, STUDIES, plain[0], plain[1:])
+        parsed = parser().parse_intermixed_args(arguments)
+        if parsed.name:
+            load_config(Study, STUDIES, parsed.name, parsed.overrides)
     elif name == "demo":
         demo.steps(load_config(demo.DemoConfig, demo.PRESETS_DIR, "demo", plain))
     elif name == "submit":

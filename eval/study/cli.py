@@ -15,28 +15,33 @@ EXAMPLES = """examples:
 """
 
 
-def main(argv: list[str]) -> int:
-    """Run or report a study; returns the exit code."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    made = argparse.ArgumentParser(
         prog="l2t study",
         description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="of a file in eval/studies, or path of a YAML file")
-    parser.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings, such as seeds=5")
-    parser.add_argument("--root", metavar="URI", help="where everything goes (default runs/studies/<name>)")
-    parser.add_argument("--out", metavar="URI", help="where the results go (default <root>/results)")
-    parser.add_argument(
+    made.add_argument("name", nargs="?", help="of a file in eval/studies, or path of a YAML file")
+    made.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings, such as seeds=5")
+    made.add_argument("--root", metavar="URI", help="where everything goes (default runs/studies/<name>)")
+    made.add_argument("--out", metavar="URI", help="where the results go (default <root>/results)")
+    made.add_argument(
         "--at-once",
         type=int,
         default=1,
         metavar="N",
         help="training seeds side by side (default 1); their memory adds up, and on CPU a training takes one core",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
-    parser.add_argument("--report", action="store_true", help="only write the results again")
-    args = parser.parse_intermixed_args(argv)
+    made.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
+    made.add_argument("--report", action="store_true", help="only write the results again")
+    return made
+
+
+def main(argv: list[str]) -> int:
+    """Run or report a study; returns the exit code."""
+    args = parser().parse_intermixed_args(argv)
 
     from cluster.config import load_config
     from cluster.storage import join
