@@ -8,18 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field, field_validator
 
 from cluster.config import Config
+from cluster.errors import UserError
 from datagen.records import Sampling, Turn
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+START_ATTEMPTS = 3
+# How vLLM says that a process of its engine ended by a signal while it started: {'EngineCore': -9}.
+_SIGNALLED = re.compile(r"': -\d")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +182,9 @@ class Engine(Protocol):
 class VLLMEngine:
     """vLLM's AsyncLLM in this process. Construction takes 20 to 30 s on CPU: build once, give it all the
     work.
+
+    Raises:
+        UserError: the model cannot be found or has no chat template, or vLLM does not start with it.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -184,7 +195,7 @@ class VLLMEngine:
         self.config = config
         self.model = resolve_model(config.model)
         self._template = ChatTemplate.load(self.model, config.image_placeholder)
-        self._engine = _start_vllm(self.model, config)
+        self._engine = started(lambda: _start_vllm(self.model, config), self.model)
         self._guard = Guard(engine_children())
         # More than a full batch waits inside vLLM so that it never runs dry, but not so many that rows
         # admitted early wait behind rows admitted late.
@@ -310,6 +321,27 @@ def _vllm_sampling(sampling: Sampling, logprobs: bool, regex: str, stop_tokens: 
         structured_outputs=StructuredOutputsParams(regex=regex) if regex else None,
         output_kind=RequestOutputKind.FINAL_ONLY,
     )
+
+
+def started(start: Callable[[], Any], model: str) -> Any:
+    """What ``start`` makes. Where a signal ended the engine's process meanwhile, as the system's does that needs memory,
+    it is asked again; Ray Data would end the whole run.
+
+    Raises:
+        UserError: it does not start.
+    """
+    for attempt in range(START_ATTEMPTS):
+        try:
+            return start()
+        except RuntimeError as error:
+            if not _SIGNALLED.search(str(error)) or attempt + 1 == START_ATTEMPTS:
+                raise UserError(
+                    f"{model}: vLLM's engine does not start: {error} Its own message stands above, or in Ray's log of "
+                    "the worker. Against too little memory helps a smaller max_model_len or max_num_seqs, or fewer "
+                    "engines on a node."
+                ) from error
+            log.warning("%s: the engine was killed while it started; once more", model)
+    raise AssertionError("not reached")
 
 
 def _start_vllm(model: str, config: EngineConfig) -> Any:

@@ -9,13 +9,37 @@ import re
 import pytest
 from PIL import Image
 
-from datagen.engine import EngineConfig, RequestError, VLLMEngine
+from cluster.errors import UserError
+from datagen.engine import START_ATTEMPTS, EngineConfig, RequestError, VLLMEngine, started
 from datagen.records import Sampling, Turn
 from tests.datagen.conftest import png
 
 
 def picture(seed: int) -> Image.Image:
     return Image.open(io.BytesIO(png(seed))).convert("RGB")
+
+
+@pytest.mark.parametrize(("ends", "asked"), [([-9], 2), ([-9, -15], 3), ([-9, -9, -9], 3), ([1], 1)])
+def test_an_engine_that_is_killed_while_it_starts(ends: list[int], asked: int) -> None:
+    """The sentence is vLLM 0.29's; `tests/chaos` (engine-of-vllm) kills a real one."""
+    left, tries = iter(ends), 0
+
+    def start() -> str:
+        nonlocal tries
+        tries += 1
+        if (code := next(left, None)) is not None:
+            raise RuntimeError(
+                "Engine core initialization failed. See root cause above. Failed core proc(s): "
+                f"{{'EngineCore': {code}}}"
+            )
+        return "engine"
+
+    if len(ends) < START_ATTEMPTS and ends[0] < 0:
+        assert started(start, "m") == "engine"
+    else:
+        with pytest.raises(UserError, match=r"m: vLLM's engine does not start: .*smaller max_model_len"):
+            started(start, "m")
+    assert tries == asked
 
 
 def test_vllm_engine(tiny_model: str) -> None:
