@@ -324,8 +324,8 @@ def _vllm_sampling(sampling: Sampling, logprobs: bool, regex: str, stop_tokens: 
 
 
 def started(start: Callable[[], Any], model: str) -> Any:
-    """What ``start`` makes. Where a signal ended the engine's process meanwhile, as the system's does that needs memory,
-    it is asked again; Ray Data would end the whole run.
+    """What ``start`` makes. Where a signal ended the engine's process meanwhile, as when the system needs memory, it is
+    asked again; Ray Data would end the whole run.
 
     Raises:
         UserError: it does not start.
