@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,8 @@ from cluster.jobattempts import submission_id
 from datagen.corpus import to_table
 from tests.cluster.heads import REPO, Head, head
 from tests.datagen.conftest import row
-from tests.datagen.test_faults import Handler
+from tests.datagen.http_engine import PoisonedEngine, settings
+from tests.local_http import answering
 
 SECRET = "wJalrXUtnFEMIKbPxRfiCYEXAMPLEKEY"
 
@@ -321,7 +321,10 @@ def test_a_job_that_waits_says_for_what(running: Head) -> None:
 # --- a real stage ---
 
 
-class Slow(Handler):
+FEW = ("in_flight=1", "rows_in_flight=4")
+
+
+class Slow(PoisonedEngine):
     """An engine that leaves time to be stopped in."""
 
     pause = 0.0
@@ -333,22 +336,8 @@ class Slow(Handler):
 
 @pytest.fixture
 def engine() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Slow)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-def stage(corpus: str, output: str, engine: str) -> list[str]:
-    return [
-        f"corpus={corpus}", f"output={output}", "engines.generator.backend=openai",
-        f"engines.generator.base_url={engine}", "engines.generator.retries=1", "drafts_per_image=2",
-        "kinds=[color,ocr]", "rounds=0", "rewrite.share=0", "reformulate={bool_share: 0, choice_share: 0}",
-        "in_flight=1", "rows_in_flight=4",
-    ]  # fmt: skip
+    with answering(Slow) as address:
+        yield f"{address}/v1"
 
 
 def write_corpus(uri: str, shards: int) -> str:
@@ -372,7 +361,7 @@ def test_stopped_in_the_middle_and_submitted_again_it_finishes_with_the_same_ids
     ray = str(Path(sys.executable).parent / "ray")
     plain = subprocess.run(
         [ray, "job", "submit", "--working-dir", ".", "--", "python", "-m", "datagen",
-         *stage(corpus, str(tmp_path / "plain"), engine)],
+         *settings(engine, corpus, str(tmp_path / "plain"), *FEW)],
         cwd=REPO, env={**running.environment, "RAY_AUTH_MODE": "token"},
         capture_output=True, text=True, timeout=200,
     )  # fmt: skip
@@ -380,7 +369,7 @@ def test_stopped_in_the_middle_and_submitted_again_it_finishes_with_the_same_ids
 
     monkeypatch.setattr(Slow, "pause", 0.5)
     output = str(tmp_path / "made")
-    command = ["datagen", *stage(corpus, output, engine)]
+    command = ["datagen", *settings(engine, corpus, output, *FEW)]
     # Two people at once: one job.
     both = [running.spawn("cluster", "submit", *command) for _ in range(2)]
     deadline = time.monotonic() + 150

@@ -11,7 +11,6 @@ import time
 import urllib.error
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from cluster.metrics import METRICS
 from tests.cluster import s3_servers
 from tests.cluster.conftest import enter
 from tests.cluster.heads import Head, head
-from tests.datagen.test_faults import Handler
+from tests.datagen.http_engine import PoisonedEngine
+from tests.local_http import answering
 
 DASHBOARD = Path(__file__).parents[2] / "cluster" / "dashboards" / "l2t.json"
 NAME = re.compile(r"\bray_l2t_\w+")
@@ -40,7 +40,7 @@ def exported(name: str) -> set[str]:
     return {f"ray_{name}"}
 
 
-class Unhurried(Handler):
+class Unhurried(PoisonedEngine):
     """Gives the exporter time to see the run."""
 
     def do_POST(self) -> None:
@@ -79,32 +79,28 @@ def test_a_real_run_exports_what_the_dashboard_asks_for(
     moto_server: s3_servers.S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = enter(moto_server, "moto", monkeypatch)
-    engine = ThreadingHTTPServer(("127.0.0.1", 0), Unhurried)
-    thread = threading.Thread(target=engine.serve_forever)
-    thread.start()
     corpus, questions = f"{root}/corpora/starter-train", f"{root}/instructions/starter-train-questions"
     output, run = f"{root}/instructions/made", f"{root}/run"
-    try:
-        with head(**moto_server.environment) as cluster, scraping(cluster) as seen:
-            here = {"RAY_ADDRESS": cluster.gcs, "L2T_WORKER_LOGS": "1"}
-            cluster.call("cluster", "corpus", "starter", "--images", "12", "--out", root).check_returncode()
-            made = cluster.call(
-                "datagen", f"corpus={corpus}", f"output={output}", "engines.generator.backend=openai",
-                f"engines.generator.base_url=http://127.0.0.1:{engine.server_address[1]}/v1",
-                "drafts_per_image=2", "kinds=[color,ocr]", "rounds=0", "rewrite.share=0",
-                "reformulate={bool_share: 0, choice_share: 0}", **here,
-            )  # fmt: skip
-            assert made.returncode == 0, made.stderr[-3000:]
-            trained = cluster.call(
-                "train", "demo-l2t", "workers=1", "epochs=null", "steps=6", "global_batch=8", "microbatch=8",
-                f"data=[{{corpus: {corpus}, instructions: {questions}}}]", f"output={run}", "log_every=1",
-                timeout=240, **here,
-            )  # fmt: skip
-            assert trained.returncode == 0, trained.stderr[-3000:]
-    finally:
-        engine.shutdown()
-        engine.server_close()
-        thread.join()
+    with (
+        answering(Unhurried) as engine,
+        head(**moto_server.environment) as cluster,
+        scraping(cluster) as seen,
+    ):
+        here = {"RAY_ADDRESS": cluster.gcs, "L2T_WORKER_LOGS": "1"}
+        cluster.call("cluster", "corpus", "starter", "--images", "12", "--out", root).check_returncode()
+        made = cluster.call(
+            "datagen", f"corpus={corpus}", f"output={output}", "engines.generator.backend=openai",
+            f"engines.generator.base_url={engine}/v1",
+            "drafts_per_image=2", "kinds=[color,ocr]", "rounds=0", "rewrite.share=0",
+            "reformulate={bool_share: 0, choice_share: 0}", **here,
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr[-3000:]
+        trained = cluster.call(
+            "train", "demo-l2t", "workers=1", "epochs=null", "steps=6", "global_batch=8", "microbatch=8",
+            f"data=[{{corpus: {corpus}, instructions: {questions}}}]", f"output={run}", "log_every=1",
+            timeout=240, **here,
+        )  # fmt: skip
+        assert trained.returncode == 0, trained.stderr[-3000:]
     wanted = set().union(*(exported(name) for name in METRICS if name not in RARE))
     assert wanted <= seen.keys(), wanted - seen.keys()
     assert (

@@ -7,9 +7,7 @@ vLLM where the engine itself is killed.
 
 from __future__ import annotations
 
-import base64
 import io
-import json
 import os
 import random
 import signal
@@ -18,7 +16,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -33,51 +30,18 @@ from datagen.records import Record, from_table
 from tests.cluster import s3_servers
 from tests.cluster.conftest import enter
 from tests.datagen.conftest import png, row
+from tests.datagen.http_engine import POISON, PoisonedEngine, settings
 from tests.datagen.test_pipeline import DRAFTS, command, environment, expected_ids
+from tests.local_http import answering
 
 REPO = Path(__file__).parents[2]
 WriteCorpus = Callable[[list[list[CorpusRow]]], str]
-POISON = (1, 2, 3)  # the colour of pictures that the server dies of
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Writes the same pair about every picture, but for the poisonous."""
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        urls = [
-            p["image_url"]["url"] for m in body["messages"] for p in m["content"] if p["type"] == "image_url"
-        ]
-        pictures = [Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) for url in urls]
-        status = 500 if any(p.getpixel((0, 0)) == POISON for p in pictures) else 200
-        # A colour decides, so that images do not all say the same.
-        number = pictures[0].getpixel((0, 0))[0] if pictures else 0
-        text = f"Question: What number is it? Answer: It is number {number}."
-        if "Check this" in json.dumps(body):
-            text = f"Evidence: seen. Verdict: {'yes' if number % 3 else 'no'}"
-        reply = {
-            "choices": [{"message": {"content": text}, "finish_reason": "stop"}],
-            "usage": {"prompt_tokens": 3},
-        }
-        data = json.dumps(reply).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Silence."""
 
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/v1"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(PoisonedEngine) as address:
+        yield f"{address}/v1"
 
 
 def records_of(uri: str) -> list[Record]:
@@ -86,21 +50,8 @@ def records_of(uri: str) -> list[Record]:
 
 def served(address: str, corpus: str, output: str, *more: str) -> subprocess.CompletedProcess[str]:
     """A run of the starter's prompts against the server, to its end."""
-    settings = [
-        f"corpus={corpus}",
-        f"output={output}",
-        "engines.generator.backend=openai",
-        f"engines.generator.base_url={address}",
-        "engines.generator.retries=1",
-        "drafts_per_image=2",
-        "kinds=[color,ocr]",
-        "rounds=0",
-        "rewrite.share=0",
-        "reformulate={bool_share: 0, choice_share: 0}",
-        *more,
-    ]
     done = subprocess.run(
-        [sys.executable, "-m", "datagen", *settings],
+        [sys.executable, "-m", "datagen", *settings(address, corpus, output, *more)],
         cwd=REPO, env=environment(), capture_output=True, text=True, timeout=400,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from cluster.datasets import commit_shard, freeze, iter_tables, plan_dataset
 from cluster.runtime import init_ray
 from eval.judge_cli import main
 from eval.results import RESULT_SCHEMA
+from tests.local_http import answering
 
 
 class Judge(BaseHTTPRequestHandler):
@@ -41,10 +41,8 @@ class Judge(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
-    threading.Thread(target=http.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{http.server_port}/v1"
-    http.shutdown()
+    with answering(Judge) as address:
+        yield f"{address}/v1"
 
 
 @pytest.fixture(scope="module", autouse=True)

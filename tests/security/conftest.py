@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from tests.cluster import s3_servers
 from tests.cluster.conftest import enter
+from tests.local_http import answering
 
 
 @dataclass
@@ -38,14 +38,8 @@ def canary_server() -> Iterator[Canary]:
         def log_message(self, format: str, *args: object) -> None:
             """Silence."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    canary.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield canary
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with answering(Handler) as canary.url:
+        yield canary
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from cluster import auth
 from cluster.errors import UserError
 from datagen.engine import EngineConfig, build_engine
+from tests.local_http import answering
 from tests.security.heads import TOKEN, head
 
 ROOT = Path(__file__).parents[2]
@@ -127,11 +127,7 @@ def test_an_open_job_server_gets_no_jobs(monkeypatch: pytest.MonkeyPatch) -> Non
     JobServer.saw = []
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), JobServer)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        address = f"http://127.0.0.1:{server.server_address[1]}"
+    with answering(JobServer) as address:
         with monkeypatch.context() as patch:
             patch.setattr(auth, "is_loopback", lambda host: False)
             with pytest.raises(UserError, match="obeys everybody"):
@@ -141,10 +137,6 @@ def test_an_open_job_server_gets_no_jobs(monkeypatch: pytest.MonkeyPatch) -> Non
             patch.setenv(auth.ALLOW_OPEN, "1")
             auth.refuse_open_jobs(f"{address}/open")
         auth.refuse_open_jobs(f"{address}/open")
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
     assert JobServer.saw == ["", "", ""], "asked without credentials, and on loopback not at all"
 
 
