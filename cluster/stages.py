@@ -17,7 +17,7 @@ import yaml
 from cluster.errors import UserError
 
 PR_SET_PDEATHSIG = 1
-# In the folder of a training run: why its workers stopped of their own accord. Going on would stop there again.
+# In the folder of a stage's output: why it stopped of its own accord. Going on would stop there again.
 STOPPED = "stopped.txt"
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 from cluster import storage
+from cluster.bootstrap.config import BootstrapConfig
+from cluster.bootstrap.loop import decisions_of, following
 from cluster.errors import UserError
 from cluster.live import Live, read_live
 from cluster.log import run_id
@@ -84,19 +86,17 @@ def _last_line(uri: str) -> dict[str, Any] | None:
 
 def bootstrap(uri: str, config: dict[str, Any], describe: Describe) -> str:
     """A bootstrap loop: what became of each round, and what the present one is doing."""
-    lines = [f"{uri}\nkind     bootstrap loop {config['name']!r}, {config['rounds']} rounds"]
-    number, ended = 1, False
-    while decision := _json(uri, f"round-{number}.json"):
-        gain = decision.get("gain")
-        measured = f", gain {gain['value']:+.1f} % ± {gain['se']:.1f}" if gain else ""
-        lines.append(f"round {number:<2} {decision['outcome']}{measured}: {decision['reason']}")
-        ended = decision["outcome"] not in ("promoted", "kept_out")
-        number += 1
-    if ended or number > config["rounds"]:
-        return "\n".join([*lines, f"state    finished after {number - 1} rounds"])
-    lines.append(f"state    round {number} is not decided yet ({AGAIN} if it does not run)")
-    stages = (("instructions", f"{config['name']}-{number}"), ("checkpoints", f"{config['name']}-{number}"))
-    for place in (storage.join(config["root"], *stage) for stage in stages):
+    loop = BootstrapConfig.model_validate(config)
+    decisions = list(decisions_of(loop))
+    lines = [f"{uri}\nkind     bootstrap loop {loop.name!r}, {loop.rounds} rounds"]
+    for decided in decisions:
+        measured = f", gain {decided.gain.value:+.1f} % ± {decided.gain.se:.1f}" if decided.gain else ""
+        lines.append(f"round {decided.round:<2} {decided.outcome}{measured}: {decided.reason}")
+    state = following(loop, decisions)
+    if state is None:
+        return "\n".join([*lines, f"state    finished after {len(decisions)} rounds"])
+    lines.append(f"state    round {state.number} is not decided yet ({AGAIN} if it does not run)")
+    for place in (state.drafts, state.run):
         if known(place):
             lines += ["", describe(place)]
     return "\n".join(lines)

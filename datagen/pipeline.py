@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster import log as run_log
+from cluster import storage
 from cluster.datasets import (
     Manifest,
     freeze,
@@ -27,6 +28,7 @@ from cluster.errors import UserError
 from cluster.fleets import running_fleet
 from cluster.nodetypes import Fleet, Pool, check_running
 from cluster.progress import Progress
+from cluster.stages import STOPPED
 from datagen.config import ROLES, DatagenConfig
 from datagen.ledger import Ledger, lost
 from datagen.programs.evolve import DIRECTIONS
@@ -218,6 +220,7 @@ def run(config: DatagenConfig) -> dict[str, Manifest]:
     if pending:
         from cluster.runtime import init_ray
 
+        storage.delete(storage.join(config.output, STOPPED))  # of an earlier attempt
         images = plan_run(config).images
         with init_ray():
             generate(config, pending, images, model_revision(config.engines.generator))

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from markupsafe import Markup
+from pydantic import ValidationError
 
 from cluster import storage
 from cluster.bootstrap.config import BootstrapConfig
@@ -66,7 +67,10 @@ def loop_at(home: str) -> BootstrapConfig:
         raise UserError(
             f"{home} holds no loop: there is no {place}; l2t bootstrap makes it, as <root>/bootstrap/<name>"
         )
-    return BootstrapConfig.model_validate(yaml.safe_load(storage.read_bytes(place)))
+    try:
+        return BootstrapConfig.model_validate(yaml.safe_load(storage.read_bytes(place)))
+    except (ValidationError, yaml.YAMLError) as error:
+        raise UserError(f"{place} is not the config of a bootstrap loop; give <root>/bootstrap/<name>") from error
 
 
 def render(config: BootstrapConfig, decisions: Sequence[Decision]) -> str:

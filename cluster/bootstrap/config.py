@@ -10,7 +10,7 @@ from cluster.config import Config
 from cluster.storage import join
 
 PRESETS_DIR = Path(__file__).parents[1] / "presets"
-# Settings that may differ when a loop is continued: they decide how far and where it runs, not what a round is.
+# Settings that may differ when a loop with a finished round goes on: how far and where it runs, not what a round is.
 OPERATIONAL = {"rounds": True, "address": True, "promotion": {"patience"}}
 
 
@@ -102,6 +102,7 @@ class BootstrapConfig(Config):
     )
     root: str = Field(description="results go to <root>/{instructions,checkpoints,evals,bootstrap}")
     name: str = "bootstrap"
+    seed: int = Field(0, description="of writing and of training; every round draws anew from it")
     rounds: int = Field(1, ge=1)
     generator: str | None = Field(
         None, description="run of another model that writes in place of the incumbent (a control)"

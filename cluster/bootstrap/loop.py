@@ -55,7 +55,7 @@ def run_rounds(config: BootstrapConfig, say: Say = print) -> list[Decision]:
 
 def following(config: BootstrapConfig, decisions: Sequence[Decision]) -> Round | None:
     """The round after these; None where the loop is over."""
-    if len(decisions) == config.rounds or (decisions and decisions[-1].ends):
+    if len(decisions) >= config.rounds or (decisions and decisions[-1].ends):
         return None
     promoted = tuple(d.round for d in decisions if d.outcome == "promoted")
     if len(decisions) - (promoted[-1] if promoted else 0) > config.promotion.patience:
@@ -71,8 +71,13 @@ def run_round(state: Round, say: Say = print) -> Decision:
         UserError: a stage failed for a reason that somebody can put right; the round goes on when run again.
     """
     config, indicators = state.config, list[Indicator]()
-    for stage in state.writing():
-        _run(state, stage, say)
+    try:
+        for stage in state.writing():
+            _run(state, stage, say)
+    except UserError:
+        if reason := _stopped(state.drafts):
+            return _decided(state, "nothing_written", reason)
+        raise
     if config.datagen is not None:
         if not rows_of(state.pairs):
             return _decided(state, "nothing_written", _NOTHING.format(uri=state.drafts))
@@ -147,28 +152,29 @@ def _run(state: Round, stage: Stage, say: Say) -> None:
     run_stage("cluster", ["submit", f"--address={state.config.address}", word, *rest])
 
 
-def _stopped(run: str) -> str:
-    """Why a training stopped of its own accord, where it did."""
-    place = join(run, STOPPED)
+def _stopped(uri: str) -> str:
+    """Why a stage stopped of its own accord, where it did."""
+    place = join(uri, STOPPED)
     return storage.read_bytes(place).decode() if storage.exists(place) else ""
 
 
 def begin(config: BootstrapConfig) -> None:
-    """Store the loop's config, or find that this very loop was begun.
+    """Store the loop's config, or find that this very loop was begun. Until a round is decided its settings may be put
+    right; what its stages have begun, they guard themselves.
 
     Raises:
-        UserError: another one was begun under this name.
+        UserError: a loop with other settings has a finished round under this name.
     """
     place = join(config.home, "config.yaml")
-    settings = config.model_dump(mode="json", exclude=OPERATIONAL)  # type: ignore[arg-type]
-    told = yaml.safe_dump(settings, sort_keys=False).encode()
-    if storage.exists(place) and (before := yaml.safe_load(storage.read_bytes(place))) != settings:
-        differ = [key for key in settings if before.get(key) != settings[key]]
-        raise UserError(
-            f"{place}: another loop was begun under this name; it differs in {', '.join(differ)}. Give this one a "
-            "name of its own (name=...)."
-        )
-    storage.write_bytes(place, told)
+    if storage.exists(place) and read_decision(config, 1) is not None:
+        before = BootstrapConfig.model_validate(yaml.safe_load(storage.read_bytes(place)))
+        mine, theirs = (c.model_dump(mode="json", exclude=OPERATIONAL) for c in (config, before))  # type: ignore[arg-type]
+        if differ := [key for key in mine if mine[key] != theirs[key]]:
+            raise UserError(
+                f"{place}: another loop has run under this name; it differs in {', '.join(differ)}. Give this one a "
+                "name of its own (name=...)."
+            )
+    storage.write_bytes(place, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
 
 
 def read_decision(config: BootstrapConfig, number: int) -> Decision | None:

@@ -13,6 +13,9 @@ from cluster.datasets import dataset_exists, read_manifest
 from cluster.stages import override
 from cluster.storage import join
 
+# Between rounds: loops with neighbouring seeds share none.
+SEEDS_APART = 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
@@ -73,6 +76,7 @@ class Round:
                     override("corpus", config.corpus),
                     override("output", self.drafts),
                     override("round", self.number),
+                    override("seed", config.seed),
                     override("engines.generator.model", join(writer, "model")),
                     override("near_duplicate.known", self.known()),
                     *config.datagen.set,
@@ -121,6 +125,8 @@ class Round:
                 override("model", join(start, "model")),
                 override("data", self.data()),
                 override("output", self.run),
+                # With one seed a round shorter than an epoch would read the rows of the round before again.
+                override("seed", config.seed + SEEDS_APART * self.number),
                 *config.train.set,
             ),
         )
@@ -162,7 +168,8 @@ class Round:
     def _written(self) -> list[str]:
         if self.config.datagen is None:
             return []
-        return [pairs_of(self.config, k) for k in (*self.promoted, self.number)]
+        written = (pairs_of(self.config, k) for k in (*self.promoted, self.number))
+        return [uri for uri in written if dataset_exists(uri)]
 
     def mixture(self) -> Mixture:
         """What the training reads; the weight is the one asked for, or what keeps ``max_self_share``."""
@@ -182,7 +189,7 @@ class Round:
         )
 
     def _drafted(self) -> dict[str, int]:
-        return read_manifest(self.drafts).totals.counts if self.config.datagen is not None else {}
+        return read_manifest(self.drafts).totals.counts if dataset_exists(self.drafts) else {}
 
     def reached(self) -> str:
         """The last stage that is finished, as far as its output tells; "begun" where none is."""

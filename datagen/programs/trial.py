@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from cluster import storage
 from cluster.errors import UserError
+from cluster.stages import STOPPED
 from datagen.programs.draft import outcome
 from datagen.records import ACCEPTED_STATES, Record, to_table
 
@@ -85,7 +86,9 @@ class Trial:
             else "The generator does not follow its template when it is shown an image alone: train it longer "
             "with mode l2t, or, where it was not trained so, try bootstrap.extract=true and another generator."
         )
-        return (
+        message = (
             f"{what} ({shares}). It wrote, for example: {examples}. {way_out} These drafts are kept in {place}, "
             "finished shards stay; bootstrap.patience=0 goes on regardless."
         )
+        storage.write_bytes(storage.join(self.output, STOPPED), message.encode())
+        return message

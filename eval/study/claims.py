@@ -20,7 +20,7 @@ class Judged(Config):
 
     claim: Claim
     verdict: Verdict
-    mean: float
+    mean: float | None
     low: float | None
     high: float | None
     seeds: int
@@ -39,7 +39,7 @@ def _judged(claim: Claim, study: Study, summary: Mapping[str, Any]) -> Judged:
     return Judged(
         claim=claim,
         verdict=verdict(claim.direction, *bounds),
-        mean=found.mean,
+        mean=found.mean if found.n else None,
         low=bounds[0],
         high=bounds[1],
         seeds=found.n,
@@ -51,6 +51,8 @@ def verdict(direction: str, low: float | None, high: float | None) -> Verdict:
     """By where the interval lies; "same" can only be refuted, never shown, by an interval around zero."""
     if low is None or high is None:
         return "cannot be judged"
+    if direction == "not_down":
+        return "shows" if low >= 0 else "does not show" if high < 0 else "cannot be judged"
     if direction == "same":
         return "does not show" if low > 0 or high < 0 else "cannot be judged"
     if direction == "down":
@@ -61,14 +63,14 @@ def verdict(direction: str, low: float | None, high: float | None) -> Verdict:
 
 
 def values(summary: Mapping[str, Any], study: Study, arm: str, metric: str) -> list[float]:
-    """One number a seed.
+    """One number a seed; none of seeds that led to no model, or of which no task can be compared.
 
     Raises:
         UserError: the study measured nothing of this name.
     """
-    runs = summary["seeds"]["recipes"][arm]
+    runs = summary["seeds"]["recipes"].get(arm, ())  # none led to a model
     if metric == "overall":
-        return [_overall(summary, study, run) for run in runs]
+        return [change for run in runs if (change := _overall(summary, study, run)) is not None]
     known = _measured(summary)
     if metric not in known:
         raise UserError(f"a claim is about {metric!r}, which was not measured; there are {', '.join(known)}")
@@ -86,7 +88,7 @@ def _measured(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return tasks | forced
 
 
-def _overall(summary: Mapping[str, Any], study: Study, run: str) -> float:
+def _overall(summary: Mapping[str, Any], study: Study, run: str) -> float | None:
     """Mean relative improvement of one run over the mean of the baseline's seeds, in percent, over all tasks whose
     baseline is not 0."""
     base = summary["seeds"]["recipes"][study.base]
@@ -96,4 +98,4 @@ def _overall(summary: Mapping[str, Any], study: Study, run: str) -> float:
         change = relative(task["models"][run]["value"], sum(theirs) / len(theirs), higher=task["higher"])
         if math.isfinite(change):
             changes.append(change)
-    return sum(changes) / len(changes)
+    return sum(changes) / len(changes) if changes else None

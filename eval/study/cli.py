@@ -26,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("name", nargs="?", help="of a file in eval/studies, or path of a YAML file")
     made.add_argument("overrides", nargs="*", metavar="a.b=c", help="settings, such as seeds=5")
     made.add_argument("--root", metavar="URI", help="where everything goes (default runs/studies/<name>)")
-    made.add_argument("--out", metavar="URI", help="where the results go (default <root>/results)")
+    made.add_argument("--out", metavar="URI", help="where the results go (default <root>/results/<name>)")
     made.add_argument(
         "--at-once",
         type=int,
@@ -61,8 +61,11 @@ def main(argv: list[str]) -> int:
         for words in run.commands(study, root):
             print(f"l2t {shlex.join(words)}")
         return 0
-    summary = run.collect(study, root) if args.report else run.run(study, root, max(1, args.at_once))
+    home = args.out or join(root, "results", name)
+    summary = (
+        run.collect(study, root, home) if args.report else run.run(study, root, home, max(1, args.at_once))
+    )
     found = result.result_of(name, study, summary)
     print(result.markdown(found))
-    print(*result.write(found, args.out or join(root, "results")), sep="\n")
+    print(*result.write(found, home), sep="\n")
     return 0

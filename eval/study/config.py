@@ -26,7 +26,7 @@ class Arm(Config):
 
 
 class Claim(Config):
-    """A sentence of a paper in numbers of this study: ``arm`` minus ``against`` goes up or down, or stays.
+    """A sentence of a paper in numbers: ``arm`` minus ``against`` goes up or down, stays, or does not fall.
 
     ``metric`` is a task, ``overall`` (mean relative improvement in percent), or a teacher-forced measure with its set
     of data, as ``test.vc`` or ``train.loss``.
@@ -37,7 +37,7 @@ class Claim(Config):
     arm: str
     against: str
     metric: str = "overall"
-    direction: Literal["up", "down", "same"] = "up"
+    direction: Literal["up", "down", "same", "not_down"] = "up"
 
 
 class Measure(Config):

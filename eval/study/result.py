@@ -23,9 +23,10 @@ from eval.study.config import Study
 
 
 class Cell(Config):
-    """An arm's number: mean over seeds with its 95 % interval (None: too few seeds) and every seed's value."""
+    """An arm's number: mean over seeds (None: nothing was measured) with its 95 % interval (None: too few seeds), and
+    every seed's value."""
 
-    mean: float
+    mean: float | None
     low: float | None
     high: float | None
     values: tuple[float, ...]
@@ -87,7 +88,10 @@ def _cell(found: tuple[float, ...]) -> Cell:
     over: Seeds = over_seeds(found)
     known = over.low == over.low  # NaN where there are too few seeds
     return Cell(
-        mean=over.mean, low=over.low if known else None, high=over.high if known else None, values=found
+        mean=over.mean if found else None,
+        low=over.low if known else None,
+        high=over.high if known else None,
+        values=found,
     )
 
 
@@ -131,6 +135,8 @@ def markdown(result: Result) -> str:
 
 def told(cell: Cell) -> str:
     """A cell for a person."""
+    if cell.mean is None:
+        return "–"
     half = "" if cell.high is None else f" ± {_number(cell.high - cell.mean)}"
     return f"{_number(cell.mean)}{half}"
 
@@ -138,6 +144,8 @@ def told(cell: Cell) -> str:
 def span(judged: Judged) -> str:
     """The measured difference of a claim with its interval."""
     unit = " %" if judged.unit else ""
+    if judged.mean is None:
+        return "–"
     if judged.low is None or judged.high is None:
         return f"{judged.mean:+.3g}{unit} ({judged.seeds} seed{'s' * (judged.seeds != 1)}: no interval)"
     return f"{judged.mean:+.3g}{unit} [{judged.low:+.3g}, {judged.high:+.3g}]"
@@ -170,7 +178,16 @@ def _plot(result: Result, arms: list[str]) -> Markup:
         if row.name == "overall" or "." in row.name or not base:
             continue
         sign = 100 / abs(base) * (1 if row.higher else -1)
-        rows.append((row.name, [_point(i, row.cells[arm], base, sign) for i, arm in enumerate(arms)]))
+        rows.append(
+            (
+                row.name,
+                [
+                    _point(i, row.cells[arm], base, sign)
+                    for i, arm in enumerate(arms)
+                    if row.cells[arm].values
+                ],
+            )
+        )
     known = [v for _, found in rows for p in found for v in (p.value, p.low, p.high) if v is not None]
     low, high = max(-100.0, min(known, default=-1.0)), min(100.0, max(known, default=1.0))
     return points(rows, label="improvement by task", low=low, high=high, unit="%")
@@ -179,4 +196,5 @@ def _plot(result: Result, arms: list[str]) -> Markup:
 def _point(series: int, cell: Cell, base: float, sign: float) -> Point:
     ends = [None if v is None else sign * (v - base) for v in (cell.low, cell.high)]
     low, high = ends if sign > 0 else ends[::-1]
+    assert cell.mean is not None
     return Point(series=series, value=sign * (cell.mean - base), low=low, high=high, note=told(cell))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
+from cluster import storage
+from cluster.errors import UserError
 from cluster.stages import override, run_stage
 from cluster.storage import join
 from eval import report
 from eval.study.config import Study, filled
+
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +57,37 @@ def training(study: Study, root: str, seed: int) -> list[list[str]]:
     ]
 
 
-def measuring(study: Study, root: str) -> list[str]:
-    """The command line that measures all models."""
-    models = [
-        override(
-            f"models.{run.name}", filled(study.arms[run.arm].model, root=root, run=run.place, seed=run.seed)
-        )
+def model_of(study: Study, root: str, run: Run) -> str:
+    """URI of the model that a run leads to."""
+    return filled(study.arms[run.arm].model, root=root, run=run.place, seed=run.seed)
+
+
+def ended(study: Study, root: str) -> list[Run]:
+    """Runs that led to no model: a loop may end before its last round, which is a result."""
+    return [
+        run
         for run in runs_of(study, root)
+        if not storage.exists(join(model_of(study, root, run), "config.json"))
     ]
+
+
+def measuring(study: Study, root: str, without: Collection[Run] = ()) -> list[str]:
+    """The command line that measures all models, but for those of some runs.
+
+    Raises:
+        UserError: there is no model of the arm that others are held against.
+    """
+    there = [run for run in runs_of(study, root) if run not in without]
+    bases = [run.name for run in there if run.arm == study.base]
+    if not bases:
+        raise UserError(f"no run of {study.base!r} led to a model, and all others are held against it")
     measure = study.measure
     return [
         "eval",
         "run",
         measure.preset,
-        *models,
-        override("baseline", f"{study.base}-s0"),
+        *(override(f"models.{run.name}", model_of(study, root, run)) for run in there),
+        override("baseline", bases[0]),
         override("corpus", filled(measure.corpus, root=root)),
         override("instructions", filled(measure.instructions, root=root)),
         override("output", evals(root)),
@@ -88,9 +108,10 @@ def evals(root: str) -> str:
     return join(root, "evals")
 
 
-def run(study: Study, root: str, at_once: int = 1, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Do what is left of the study, ``at_once`` seeds side by side; the comparison of all its models with recipes as
-    ``seeds``.
+def run(
+    study: Study, root: str, home: str, at_once: int = 1, say: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Do what is left of the study, ``at_once`` seeds side by side; see :func:`collect`.
 
     Raises:
         UserError: a stage failed; its message stands above. Other seeds are finished first, and the study continues
@@ -105,21 +126,35 @@ def run(study: Study, root: str, at_once: int = 1, say: Callable[[str], None] = 
             run_stage("cluster", words)
 
     run_all(preparing(study, root))
-    with ThreadPoolExecutor(at_once) as pool:
-        seeds = [pool.submit(run_all, training(study, root, seed)) for seed in range(study.seeds)]
+    pool = ThreadPoolExecutor(at_once)
+    seeds = [pool.submit(run_all, training(study, root, seed)) for seed in range(study.seeds)]
+    try:
+        wait(seeds)
+    finally:
+        # After a Ctrl-C: the terminal sent the stages their own; they say what they keep, then we leave.
+        pool.shutdown(cancel_futures=True)
     for seed in seeds:
         seed.result()
-    run_all([measuring(study, root)])
-    return collect(study, root)
+    without = ended(study, root)
+    for one in without:
+        say(f"{one.name} led to no model and is left out; {one.place} says why")
+    run_all([measuring(study, root, without)])
+    # Studies may share a root and its answers; the comparison is each one's own.
+    storage.write_bytes(join(home, SUMMARY), storage.read_bytes(join(evals(root), SUMMARY)))
+    return collect(study, root, home)
 
 
-def collect(study: Study, root: str) -> dict[str, Any]:
-    """The comparison from what was measured last.
+def collect(study: Study, root: str, home: str) -> dict[str, Any]:
+    """The comparison of all models of the study with its arms as ``seeds``, from what it measured last.
 
     Raises:
         UserError: nothing was measured yet.
     """
-    measured = report.read(join(evals(root), "summary.json"))
+    measured = report.read(join(home, SUMMARY))
     uris = [source["uri"] for source in measured["sources"]]
-    recipes = {arm: [r.name for r in runs_of(study, root) if r.arm == arm] for arm in study.arms}
-    return report.summarise(uris, f"{study.base}-s0", recipes=recipes)
+    names = {model["name"] for model in measured["models"]}
+    recipes: dict[str, list[str]] = {}
+    for one in runs_of(study, root):
+        if one.name in names:
+            recipes.setdefault(one.arm, []).append(one.name)
+    return report.summarise(uris, recipes[study.base][0], recipes=recipes)

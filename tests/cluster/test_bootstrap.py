@@ -50,6 +50,7 @@ class Stages:
         self.vc = 1.0
         self.kill_at: str | None = None
         self.diverge = False
+        self.trial = ""
 
     def __call__(self, module: str, arguments: Sequence[str], **_: Any) -> None:
         name = arguments[0] if module in ("cluster", "eval") else module
@@ -62,6 +63,9 @@ class Stages:
         return [name for name, _ in self.calls]
 
     def do_datagen(self, arguments: Sequence[str]) -> None:
+        if self.trial:
+            storage.write_bytes(join(settings(arguments)["output"], STOPPED), self.trial.encode())
+            raise UserError("stage failed")
         publish(settings(arguments)["output"], self.written)
 
     def do_curate(self, arguments: Sequence[str]) -> None:
@@ -232,6 +236,38 @@ def test_diverging_training_is_a_state_of_its_own(configure: Configure, stages: 
     assert decided.outcome == "diverged" and "step 7" in decided.reason
 
 
+def test_a_generator_that_cannot_follow_its_template_ends_the_loop(
+    configure: Configure, stages: Stages
+) -> None:
+    stages.trial = "none of the first 64 drafts holds an instruction"
+    (decided,) = run_rounds(configure("rounds=3"), quiet)
+    assert (decided.outcome, decided.reason) == ("nothing_written", stages.trial)
+    assert stages.names() == ["datagen"] and decided.mixture.written_rows == 0
+
+
+def test_rounds_read_rows_in_orders_of_their_own(configure: Configure, stages: Stages) -> None:
+    run_rounds(configure("rounds=2", "seed=3"), quiet)
+    seeds = {
+        name: [settings(a)["seed"] for n, a in stages.calls if n == name] for name in ("datagen", "train")
+    }
+    assert seeds == {"datagen": [3, 3], "train": [1003, 2003]}, "drafts are told apart by their round"
+
+
+def test_settings_can_be_put_right_until_a_round_is_decided(configure: Configure, stages: Stages) -> None:
+    stages.kill_at = "train"
+    with pytest.raises(KeyboardInterrupt):
+        run_rounds(configure("train.set=[step=120]"), quiet)
+    stages.kill_at = None
+    run_rounds(configure("train.set=[steps=120]"), quiet)
+    with pytest.raises(UserError, match="differs in train"):
+        run_rounds(configure("train.set=[steps=121]", "rounds=2"), quiet)
+
+
+def test_a_loop_that_ran_longer_than_asked_is_over(configure: Configure, stages: Stages) -> None:
+    decisions = run_rounds(configure("rounds=2"), quiet)
+    assert loop.following(configure("rounds=1"), decisions) is None
+
+
 def test_another_loop_of_the_same_name_is_refused(configure: Configure, stages: Stages) -> None:
     run_rounds(configure(), quiet)
     with pytest.raises(UserError, match="differs in mix"):
@@ -249,6 +285,7 @@ def test_the_share_of_own_writing_is_bounded(written: int, original: int, most: 
     rows = {"old": original, "r/instructions/bootstrap-1": written}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cluster.bootstrap.round.rows_of", rows.__getitem__)
+        patch.setattr("cluster.bootstrap.round.dataset_exists", lambda uri: True)
         patch.setattr(Round, "_drafted", lambda self: {})
         found = state.mixture()
     assert found.self_share <= most + 1e-9

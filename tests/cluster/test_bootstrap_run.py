@@ -1,4 +1,4 @@
-"""The loop on real parts: three rounds of vLLM, Ray Train and evaluation, killed at random instants until it is done."""
+"""The loop on real parts: three rounds of vLLM, Ray Train and evaluation, killed at random instants."""
 
 from __future__ import annotations
 

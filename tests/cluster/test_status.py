@@ -13,7 +13,9 @@ import pyarrow as pa
 import pytest
 
 from cluster import cli, vitals
+from cluster.bootstrap.config import BootstrapConfig
 from cluster.bootstrap.decision import Decision, Gain, Mixture
+from cluster.bootstrap.loop import begin
 from cluster.datasets import commit_shard, freeze, plan_dataset
 from cluster.live import Heartbeat, Live, read_live, timestamp, write_live
 from cluster.log import run_id
@@ -160,9 +162,12 @@ def test_a_training_run(tmp_path: Path, capsys: Capture) -> None:
 def test_a_bootstrap_loop_and_the_folder_it_is_in(tmp_path: Path, capsys: Capture) -> None:
     home = tmp_path / "bootstrap" / "loop"
     home.mkdir(parents=True)
-    (home / "config.yaml").write_text(
-        f"name: loop\nroot: {tmp_path}\nrounds: 2\ndatagen: {{preset: x}}\ntrain: {{preset: y}}\n"
-    )
+    begin(
+        BootstrapConfig.model_validate({
+            "name": "loop", "root": str(tmp_path), "rounds": 2, "model": "m", "corpus": "c", "datagen": {"preset": "x"},
+            "train": {"preset": "y"}, "original": [{"instructions": "i"}],
+        })
+    )  # fmt: skip
     assert "state    round 1 is not decided yet" in told(capsys, str(home))
     decision = Decision(
         round=1, outcome="promoted", reason="better on validation", incumbent=0,

@@ -1,4 +1,4 @@
-"""Studies: command lines, verdicts on claims, results. `test_study_run` runs one whole."""
+"""Studies: command lines, verdicts on claims, results. The slow one runs one whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from eval.study import result as results
 from eval.study.claims import judge, values, verdict
 from eval.study.cli import main
 from eval.study.config import STUDIES, Study, filled
-from eval.study.run import commands, runs_of, training
+from eval.study.run import commands, ended, measuring, runs_of, training
 from train.config import PRESETS as TRAININGS
 from train.config import TrainConfig
 
@@ -97,6 +97,72 @@ def test_shipped_settings_are_ones_that_the_stages_take(name: str, tmp_path: Pat
     assert taken
 
 
+def test_a_run_that_led_to_no_model_is_left_out(tmp_path: Path) -> None:
+    """A loop may end before its last round; what others learned is measured all the same."""
+    found, root = study(seeds=2), str(tmp_path)
+    for name in ("vit-s1", "l2t-s0"):
+        (tmp_path / "runs" / name / "model").mkdir(parents=True)
+        (tmp_path / "runs" / name / "model" / "config.json").write_text("{}")
+    without = ended(found, root)
+    assert [one.name for one in without] == ["vit-s0", "l2t-s1"]
+    words = measuring(found, root, without)
+    assert [w.split("=")[0] for w in words if w.startswith("models.")] == ["models.l2t-s0", "models.vit-s1"]
+    assert "baseline=vit-s1" in words
+    with pytest.raises(UserError, match="no run of 'vit' led to a model"):
+        measuring(found, root, [*without, runs_of(found, root)[2]])
+
+
+def test_an_arm_without_a_model_says_so(tmp_path: Path) -> None:
+    summary = summary_of([50.0, 52.0, 51.0], [60.0, 61.5, 60.5])
+    del summary["seeds"]["recipes"]["l2t"]
+    found = results.result_of("mine", study(), summary)
+    results.write(found, str(tmp_path))
+    assert results.Result.model_validate(json.loads((tmp_path / "results.json").read_text())) == found
+    table = (tmp_path / "table.md").read_text()
+    assert (
+        "| color | accuracy | 51.0 ± 2.48 | – |" in table and "– | **cannot be judged**" in table
+    )
+
+
+TINY = """
+title: Two recipes
+phrases:
+  gold: "corpus: {root}/corpora/train, instructions: {root}/instructions/train-questions"
+  learn: "epochs=null steps=2 workers=0 threads=1 output={run} seed={seed}"
+question: Does it run?
+design: As small as can be.
+prepare:
+  - corpus starter --images 12 --seed 1 --name train --out {root} --gold questions
+  - corpus starter --images 6 --seed 2 --split test --name test --out {root} --gold questions
+arms:
+  vit: {steps: ["train demo-l2t mode=vit 'data=[{{gold}}]' {learn}"]}
+  l2t: {steps: ["train demo-l2t 'data=[{{gold}}]' {learn}"]}
+  never: {steps: []}
+seeds: 1
+measure: {set: ["tasks=[color]", likelihood.enabled=false]}
+claims: [{source: s, says: better, arm: l2t, against: vit}, {source: s, says: worse, arm: never, against: vit}]
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_study_is_run_and_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Real trainings and a real engine; the second time nothing is left to do but the report."""
+    pytest.importorskip("vllm")
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    command = [str(tmp_path / "tiny.yaml"), "--root", str(tmp_path / "r"), "--at-once", "2"]
+    assert main(command) == 0
+    told = capfd.readouterr().out
+    assert "never-s0 led to no model and is left out" in told and "| color | accuracy |" in told
+    home = tmp_path / "r" / "results" / "tiny"
+    before = json.loads((home / "results.json").read_text())
+    trained = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")}
+    assert len(trained) >= 2 and main([*command, "--report"]) == 0
+    after = json.loads((home / "results.json").read_text())
+    assert after["rows"] == before["rows"] and after["claims"] == before["claims"]
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.safetensors")} == trained
+
+
 def test_every_arm_of_a_seed_comes_before_the_next_seed() -> None:
     names = [run.name for run in runs_of(study(seeds=2), "r")]
     assert names == ["vit-s0", "l2t-s0", "vit-s1", "l2t-s1"]
@@ -136,6 +202,9 @@ def test_an_interval_shows_one_thing_at_most(low: float, width: float) -> None:
     }
     assert down == mirror[up]
     assert (up == "shows") == (low > 0)
+    assert verdict("not_down", low, high) == (
+        "shows" if low >= 0 else "does not show" if high < 0 else "cannot be judged"
+    )
     assert verdict("same", low, high) == ("does not show" if low > 0 or high < 0 else "cannot be judged")
 
 
