@@ -54,7 +54,7 @@ def refuse_open_jobs(address: str) -> None:
     """Before a job and the code in its working directory are sent to the job server at ``http://host:port``.
 
     Raises:
-        UserError: it is not on loopback and lists its jobs without a token.
+        UserError: it is not on loopback and lists its jobs without a token, or does not say whether it would.
     """
     host = host_of(address)
     if host and not is_loopback(host) and not _allowed(ALLOW_OPEN) and _lists_jobs(address):
@@ -142,10 +142,23 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _lists_jobs(address: str) -> bool:
-    """Whether a job server answers without a token."""
+    """Whether a job server answers without a token.
+
+    Raises:
+        UserError: that cannot be found out.
+    """
     try:
         opener = urllib.request.build_opener(_NoRedirect)
         with opener.open(f"{address.rstrip('/')}/api/jobs/", timeout=PROBE_SECONDS) as answer:
             return bool(answer.status == 200)
-    except (OSError, ValueError, urllib.error.URLError):
-        return False
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403) or 300 <= error.code < 400:
+            return False
+        said = f"it answers {error.code}"
+    except (OSError, ValueError) as error:
+        said = str(error)
+    # One that is merely slow may be open all the same.
+    raise UserError(
+        f"{address}: it cannot be found out whether this job server asks for a token ({said}), so it gets no job. Try "
+        f"again, or see whether it runs; {ALLOW_OPEN}=1 does not ask."
+    )

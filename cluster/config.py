@@ -147,7 +147,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML mapping; anchors and ``<<`` merges work, tags that build objects do not; an empty file is {}."""
     try:
         values = _loaded(path.read_text())
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: dates that there are not
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from error
@@ -167,7 +167,7 @@ def parse_override(text: str) -> dict[str, Any]:
         raise UserError(f"{COMMAND_LINE}: {text!r} is not an override; write key=value or group.key=value")
     try:
         parsed = _yaml_value(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UserError(f"{COMMAND_LINE}: the value of {key} is not readable as YAML: {value!r}") from error
     for part in reversed(parts):
         parsed = {part: parsed}

@@ -37,11 +37,16 @@ def working_dir(place: str) -> str | None:
     """What Ray is to upload, None for nothing.
 
     Raises:
-        UserError: it is no folder, does not hold this project, or is too large.
+        UserError: it is no folder, does not hold this project, is too large, or its address holds a secret.
     """
     if place == "none":
         return None
     if "://" in place:
+        if urlsplit(place).password or _secret_in(place):
+            raise UserError(
+                "--working-dir holds a password, and who sees the dashboard can read it there. Name a place that needs "
+                "none, or give a folder."
+            )
         return place
     folder = Path(place).expanduser().resolve()
     if not (folder / "cluster" / "cli.py").is_file():

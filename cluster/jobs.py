@@ -28,7 +28,7 @@ HERE = ("demo", "submit", "view")
 STAGES = tuple(name for name in COMMANDS if name not in HERE)
 ADDRESS = "http://127.0.0.1:8265"
 EXAMPLES = """examples:
-  ray start --head --port 6379
+  ray start --head --node-ip-address 127.0.0.1 --port 6379
   l2t submit datagen demo corpus=s3://bucket/corpora/x output=s3://bucket/instructions/x
   l2t submit --address http://head:8265 --gpus 1 train llava15-7b-l2t data.0.corpus=s3://... output=s3://bucket/runs/x
   l2t submit --no-wait eval run starter models.mine=s3://bucket/checkpoints/x/model ...
@@ -135,7 +135,7 @@ def connect(address: str) -> JobSubmissionClient:
     except (ConnectionError, RuntimeError) as error:
         raise UserError(
             f"no Ray job server answers at {address}: {error}\n"
-            "Start a cluster (`ray start --head`) or name its head with --address http://<head>:8265"
+            "Start a cluster (`ray start --head --node-ip-address 127.0.0.1`) or name its head with --address http://<head>:8265"
         ) from error
 
 

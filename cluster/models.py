@@ -137,4 +137,4 @@ def _downloaded(uri: str) -> Path:
         repr([(found.uri, found.size, found.modified) for found in objects]).encode()
     ).hexdigest()
     cache = Path(os.environ.get("L2T_CACHE", "~/.cache/l2t")).expanduser() / "models" / state[:16]
-    return _checked(cache if cache.is_dir() else storage.download_dir(uri, cache), uri)
+    return _checked(cache if cache.is_dir() else storage.download_dir(uri, cache, replace=False), uri)

@@ -67,24 +67,29 @@ class S3Store:
     def __init__(self) -> None:
         import boto3
         from botocore.config import Config
+        from botocore.exceptions import BotoCoreError
 
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
         self._region = region or ("us-east-1" if endpoint() else None)
         self._endpoint = endpoint()
         self.conditional = True
         style = {"addressing_style": "path"} if self._endpoint else {}
-        self._client = boto3.session.Session().client(
-            "s3",
-            endpoint_url=self._endpoint,
-            region_name=self._region,
-            config=Config(
-                retries={"mode": "standard", "max_attempts": ATTEMPTS},
-                connect_timeout=10,
-                read_timeout=60,
-                max_pool_connections=32,
-                s3=style,
-            ),
+        settings = Config(
+            retries={"mode": "standard", "max_attempts": ATTEMPTS},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=32,
+            s3=style,
         )
+        try:
+            self._client = boto3.session.Session().client(
+                "s3", endpoint_url=self._endpoint, region_name=self._region, config=settings
+            )
+        except (BotoCoreError, ValueError) as error:
+            raise UserError(
+                f"object storage cannot be asked: {error}. Check AWS_ENDPOINT_URL (with http:// or https://), "
+                "AWS_PROFILE and AWS_REGION."
+            ) from error
         storage_metrics.watch(self._client)
 
     def exists(self, path: str) -> bool:
@@ -194,7 +199,7 @@ class S3Store:
             return
         bucket, key = split(path)
         with self._explained(path):
-            self._client.upload_file(str(local), bucket, key)
+            self._ask("upload_file", Filename=str(local), Bucket=bucket, Key=key)
 
     def abort_uploads(self, path: str, grace_seconds: float) -> int:
         bucket, key = split(path)
@@ -246,6 +251,7 @@ class S3Store:
     @contextmanager
     def _explained(self, path: str) -> Iterator[None]:
         """Turns what the store or its client says into what a person can do."""
+        from boto3.exceptions import Boto3Error
         from botocore.exceptions import (
             BotoCoreError,
             ClientError,
@@ -280,7 +286,8 @@ class S3Store:
             raise UserError(
                 f"{uri}: nothing answers at {where}. Check AWS_ENDPOINT_URL and that the store is running."
             ) from error
-        except BotoCoreError as error:
+        except (BotoCoreError, Boto3Error, ValueError) as error:
+            # Boto3Error: what upload_file makes of all others. ValueError: see _ask.
             raise UserError(f"{uri}: no good answer from {where}: {error}") from error
 
 

@@ -128,8 +128,13 @@ def sha256_of(uri: str) -> str:
 
 
 def write_bytes(uri: str, data: bytes) -> None:
-    """Write or replace an object atomically: temporary file and rename, or a single PUT."""
+    """Write or replace an object atomically: temporary file and rename, or a single PUT.
+
+    Raises:
+        UserError: see :func:`refuse_lost`.
+    """
     store, path, _ = _open(uri)
+    refuse_lost(uri)
     store.write(path, data)
 
 
@@ -141,6 +146,17 @@ def put_if_absent(uri: str, data: bytes) -> bool:
         our bytes and lost its answer: what is there is read back, and equal bytes count as ours.
 
     Raises:
+        UserError: see :func:`refuse_lost`.
+    """
+    store, path, _ = _open(uri)
+    refuse_lost(uri)
+    return store.put_if_absent(path, data)
+
+
+def refuse_lost(uri: str) -> None:
+    """Before something is written there.
+
+    Raises:
         UserError: a relative path in a Ray job: the folder that it would be in goes away with the job.
     """
     store, path, _ = _open(uri)
@@ -149,7 +165,6 @@ def put_if_absent(uri: str, data: bytes) -> bool:
             f"{uri}: this job runs in a copy of the working directory, which is deleted after it. Give outputs as "
             "s3://bucket/path, or as an absolute path of a file system that all nodes share."
         )
-    return store.put_if_absent(path, data)
 
 
 def delete(uri: str) -> None:
@@ -204,8 +219,9 @@ def probe_conditional_put(root: str) -> bool:
     return _open(root)[0].conditional
 
 
-def download_dir(uri: str, local: Path) -> Path:
-    """Copy everything below ``uri`` into the folder ``local``, which appears complete or not at all.
+def download_dir(uri: str, local: Path, *, replace: bool = True) -> Path:
+    """Copy everything below ``uri`` into the folder ``local``, which appears complete or not at all. Without
+    ``replace`` a folder that another process has put there meanwhile stays.
 
     Raises:
         UserError: there is nothing below ``uri``, or an object whose name leads out of the folder.
@@ -221,9 +237,13 @@ def download_dir(uri: str, local: Path) -> Path:
     building = local.parent / f".{local.name}.{uuid.uuid4().hex}.tmp"
     try:
         _each(names, lambda name: store.download(join(path, name), building / name))
-        if local.exists():
+        if replace and local.exists():
             shutil.rmtree(local)
-        building.rename(local)
+        try:
+            building.rename(local)
+        except OSError:
+            if replace or not local.is_dir():
+                raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return local
@@ -235,6 +255,7 @@ def upload_dir(local: Path, uri: str) -> None:
     if not local.is_dir():
         raise UserError(f"{local}: no such folder")
     store, path, _ = _open(uri)
+    refuse_lost(uri)
     names = sorted(str(file.relative_to(local)) for file in local.rglob("*") if file.is_file())
     _each(names, lambda name: store.upload(local / name, join(path, name)))
 

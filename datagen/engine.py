@@ -333,7 +333,7 @@ def started(start: Callable[[], Any], model: str) -> Any:
     for attempt in range(START_ATTEMPTS):
         try:
             return start()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, OSError) as error:  # ValueError: settings that it refuses
             if not _SIGNALLED.search(str(error)) or attempt + 1 == START_ATTEMPTS:
                 raise UserError(
                     f"{model}: vLLM's engine does not start: {error} Its own message stands above, or in Ray's log of "

@@ -24,7 +24,8 @@ LOST_NODES = 8
 
 @dataclass
 class ShardLedger:
-    """One shard's history. ``suspects`` None: any row. ``condemned`` has died alone and waits for a control."""
+    """One shard's history. ``suspects`` None: any row. ``condemned`` has died alone and waits for a control.
+    ``probing`` are the rows to be tried alone; only while ``trying`` are they."""
 
     rows: int = 0
     begun: bool = False
@@ -33,6 +34,7 @@ class ShardLedger:
     deaths: int = 0
     suspects: set[int] | None = None
     probing: set[int] | None = None
+    trying: bool = False
     survived: bool = False
     condemned: int | None = None
     controls: list[int] = field(default_factory=list)
@@ -70,11 +72,13 @@ class Ledger:
         reported died with its whole process: then nothing is known but which shards it had, and where it was."""
         entry = self.shards.setdefault(shard, ShardLedger())
         self.rows.pop(shard, None)  # what was counted of it is done again
+        # A trial that waited for its turn while another shard had it says nothing about its rows.
+        waited = entry.probing is not None and not entry.trying
         if entry.begun and entry.lost_nodes < LOST_NODES and self.is_lost(entry.node):
             entry.lost_nodes += 1
-        elif entry.begun:
+        elif entry.begun and not waited:
             self._death(entry, None)
-        entry.begun, entry.rows, entry.node = True, rows, node
+        entry.begun, entry.rows, entry.node, entry.trying = True, rows, node, False
         if entry.suspects is None and entry.condemned is None and entry.deaths >= self.deaths_allowed:
             entry.suspects, entry.survived = set(range(rows)) - entry.quarantined, False
         return self._orders(shard, entry)
@@ -90,9 +94,14 @@ class Ledger:
             if rows:
                 self._death(entry, set(rows))
 
+    def trying(self, shard: int) -> None:
+        """The rows of the shard's orders are asked for now, and nothing else is."""
+        self.shards.setdefault(shard, ShardLedger(begun=True)).trying = True
+
     def survived(self, shard: int) -> Orders:
         """The rows tried alone did the engine no harm. A ledger that was made anew meanwhile knows of no trial."""
         entry = self.shards.setdefault(shard, ShardLedger(begun=True))
+        entry.trying = False
         if entry.probing is None:
             return self._orders(shard, entry)
         if entry.condemned is not None:
@@ -146,7 +155,7 @@ class Ledger:
                 "little memory. What is finished is kept: run the command again to continue."
             )
         if entry.probing is not None:
-            pass  # the trial was cut short by the loss of its node: once more
+            pass  # its node was lost, or another shard's trial killed the process: once more
         elif entry.condemned is not None:
             entry.probing = {entry.controls.pop()}
         elif entry.suspects and entry.deaths >= self.deaths_allowed:

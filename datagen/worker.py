@@ -92,17 +92,18 @@ class ShardWorker:
 
     async def _shard(self, index: int) -> str:
         """Make a shard; "" or the message that ends the run."""
-        if await asyncio.to_thread(self._is_made, index):
-            # By another driver of this run, or by a worker that was killed right after it.
-            await self.ledger.finish.remote(index)
-            return ""
         try:
+            if await asyncio.to_thread(self._is_made, index):
+                # By another driver of this run, or by a worker that was killed right after it.
+                await self.ledger.finish.remote(index)
+                return ""
             shard = await asyncio.to_thread(self._read, index)
             self.begun.add(index)
             log.info("begun: %d rows", shard.rows)
             orders: Orders = await self.ledger.begin.remote(index, shard.rows, self.node)
             while orders.probe:
                 async with self.turns.alone():
+                    await self.ledger.trying.remote(index)
                     await self.runner.probe(index, shard, orders.probe)
                 orders = await self.ledger.survived.remote(index)
             if orders.stop:

@@ -50,6 +50,9 @@ def main(argv: list[str]) -> int:
     """Write the page; returns the exit code."""
     args = parser().parse_args(argv)
     config = loop_at(args.home)
+    if config.home.rstrip("/") != args.home.rstrip("/"):  # copied, or its root was relative to another folder
+        root, _, name = args.home.rstrip("/").rsplit("/", 2)
+        config = config.model_copy(update={"root": root, "name": name})
     place = args.out or join(args.home, "rounds.html")
     storage.write_bytes(place, render(config, list(decisions_of(config))).encode())
     print(place)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from cluster.errors import UserError
+from cluster.jobchecks import check_arguments
 
 CLUSTER = Path(__file__).parent / "raycluster.yaml"
 STAGES = ("corpus", "datagen", "curate", "train", "eval", "bootstrap")
@@ -35,8 +36,10 @@ def job(stage: str, arguments: list[str], cluster: Path = CLUSTER) -> dict[str, 
     """The RayJob that runs ``l2t <stage> <arguments>`` on the cluster that a file describes.
 
     Raises:
-        UserError: the file holds no RayCluster.
+        UserError: the file holds no RayCluster; an argument is a path of this machine, which goes with the cluster's
+            pods, or holds a secret.
     """
+    check_arguments(arguments, "kubernetes:8265", None)
     command = shlex.join(["l2t", stage, *arguments])
     spec = _cluster_spec(cluster)
     head = spec["headGroupSpec"]["template"]["spec"]

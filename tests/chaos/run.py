@@ -247,8 +247,12 @@ def _disturbed(
 
 
 def _judge(scenario: Scenario, pipeline: Datagen | Train, whole: str, folder: Path, result: Result) -> None:
-    """What must hold, whatever was done."""
+    """What must hold, whatever was done; and something must have been."""
     broken = result.broken
+    if result.not_fired:
+        broken.append(f"{result.not_fired} of the story's events never happened")
+    if scenario.faults and not {fault.kind for fault in scenario.faults} & result.injected.keys():
+        broken.append("no fault of the storage was injected")
     if len(result.falls) > scenario.reruns or (
         result.falls and not (scenario.reruns and _may_fall(scenario))
     ):
@@ -270,6 +274,8 @@ def _judge(scenario: Scenario, pipeline: Datagen | Train, whole: str, folder: Pa
         return
     books = result.books
     broken += books.broken
+    if books.redone > scenario.redone_at_most:
+        broken.append(f"{books.redone:.0%} of the work redone, at most {scenario.redone_at_most:.0%} may be")
     for name in ("lost", "doubled", "different"):
         if number := getattr(books, name):
             broken.append(f"{number} rows {name}")

@@ -189,6 +189,7 @@ def _report(samples: Sequence[Sample], broken: list[str], faults: int, out: Path
                 broken.append(f"{name} grows by {slope:.3f} a minute")
     else:
         lines.append(f"| too short: {len(samples)} rounds | | | | |")
+        broken.append("too short to say whether anything grows")
     said = f"{len(samples)} rounds, {samples[-1].minutes if samples else 0:.0f} minutes, {faults} faults injected"
     text = "\n".join([f"On {machine('ray')}.", "", f"{said}.", "", *lines, "", *(f"- {b}" for b in broken)])
     (out / "soak.md").write_text(text + "\n")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster import cli, jobchecks, jobs
+from cluster import cli, jobchecks, jobs, storage
 from cluster.datasets import commit_shard, freeze, iter_tables, pending_shards, plan_dataset
 from cluster.errors import UserError
 from cluster.jobattempts import submission_id
@@ -76,6 +76,9 @@ def test_a_large_folder_is_refused_with_its_largest_files(
         jobchecks.working_dir(str(tmp_path / "cluster"))
     assert jobchecks.working_dir("none") is None
     assert jobchecks.working_dir("s3://bucket/code.zip") == "s3://bucket/code.zip"
+    with pytest.raises(UserError, match="holds a password") as told:
+        jobchecks.working_dir("https://me:pa55word@host/code.zip")
+    assert "pa55word" not in str(told.value)
 
 
 REMOTE, LOCAL = "http://head.example:8265", "http://127.0.0.1:8265"
@@ -132,6 +135,13 @@ def test_a_job_writes_nothing_into_the_copy_of_the_working_directory(
     monkeypatch.chdir(copy)
     with pytest.raises(UserError, match=r"runs/x/.*deleted after it"):
         plan_dataset("runs/x", kind="corpus", name="x", shards=1, config={})
+    (tmp_path / "made").mkdir()
+    for write in (
+        lambda: storage.write_bytes("runs/x", b""),
+        lambda: storage.upload_dir(tmp_path / "made", "runs/x"),
+    ):
+        with pytest.raises(UserError, match="deleted after it"):
+            write()
     plan_dataset(str(tmp_path / "x"), kind="corpus", name="x", shards=1, config={})
 
 

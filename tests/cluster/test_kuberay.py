@@ -384,6 +384,12 @@ def test_the_same_command_is_the_same_job() -> None:
     assert "&id" not in first.stdout
 
 
+def test_results_do_not_go_with_the_pods() -> None:
+    with pytest.raises(UserError, match=r"output=runs/x.*s3://bucket/path"):
+        job("train", ["llava15-7b-l2t", "output=runs/x"])
+    assert job("train", ["llava15-7b-l2t", "output=s3://b/x"])["kind"] == "RayJob"
+
+
 def test_a_file_without_a_cluster_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"no RayCluster can be read from it; start from {CLUSTER}"):
         job("eval", [], FOLDER / "access.yaml")

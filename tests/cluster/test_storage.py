@@ -66,6 +66,24 @@ def test_folders(place: str, tmp_path: Path) -> None:
         storage.upload_dir(tmp_path / "no", uri)
 
 
+def test_several_may_fetch_the_same_folder(tmp_path: Path) -> None:
+    """As the actors of one node do with a model: whoever is last takes what is there."""
+    (tmp_path / "model").mkdir()
+    for number in range(20):
+        (tmp_path / "model" / str(number)).write_text("x" * number)
+    for go in range(5):
+        with ThreadPoolExecutor(8) as pool:
+            asked = [
+                pool.submit(
+                    storage.download_dir, str(tmp_path / "model"), tmp_path / f"cache{go}", replace=False
+                )
+                for _ in range(8)
+            ]
+        assert {one.result() for one in asked} == {tmp_path / f"cache{go}"}
+        assert len(list((tmp_path / f"cache{go}").iterdir())) == 20
+    assert not list(tmp_path.glob(".cache*"))
+
+
 def test_large_upload_in_parts(moto_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(s3_store, "SINGLE_PUT_BYTES", 1 << 20)
     (tmp_path / "f").mkdir()
@@ -146,6 +164,27 @@ def test_wrong_secret(swift_server: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     with pytest.raises(UserError, match=r"refuses access.*Check AWS_ACCESS_KEY_ID"):
         storage.read_bytes("s3://l2t-swift/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AWS_ENDPOINT_URL", "localhost:9000"), ("AWS_PROFILE", "nobody-has-this")]
+)
+def test_an_environment_that_no_client_can_be_made_of(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=r"object storage cannot be asked: .*Check AWS_ENDPOINT_URL"):
+        s3_store.S3Store()
+
+
+def test_a_large_upload_that_is_refused(
+    moto_place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """boto3 wraps what the store says into an error of another family."""
+    monkeypatch.setattr(s3_store, "SINGLE_PUT_BYTES", 1)
+    (tmp_path / "large").write_bytes(b"xx")
+    with pytest.raises(UserError, match="NoSuchBucket"):
+        s3_store.S3Store().upload(tmp_path / "large", f"nowhere-{uuid.uuid4().hex}/a")
 
 
 def test_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

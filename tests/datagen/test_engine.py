@@ -42,6 +42,11 @@ def test_an_engine_that_is_killed_while_it_starts(ends: list[int], asked: int) -
     assert tries == asked
 
 
+def test_settings_that_vllm_refuses_are_a_sentence() -> None:
+    with pytest.raises(UserError, match=r"starter: vLLM's engine does not start: .*max_model_len"):
+        VLLMEngine(EngineConfig(model="starter", max_model_len=4096))
+
+
 def test_vllm_engine(tiny_model: str) -> None:
     engine = VLLMEngine(EngineConfig(model=tiny_model, max_model_len=512, max_num_seqs=32))
     asked = [Turn(role="user", text="Is there a red circle? " * 8)]

@@ -24,6 +24,7 @@ def work(ledger: Ledger, poison: set[int], batch: int, silent: bool) -> tuple[se
             raise RuntimeError(orders.stop)
         died: set[int] | None = None
         while orders.probe and died is None:
+            ledger.trying(0)
             if orders.probe & poison:
                 died = set(orders.probe)
             else:
@@ -82,6 +83,7 @@ def test_lost_nodes_blame_nobody(poison: set[int], lost: list[int]) -> None:
     for life in range(200):
         orders, node, alive = ledger.begin(0, ROWS, f"n{life}"), f"n{life}", True
         while orders.probe and alive:
+            ledger.trying(0)
             step += 1
             if step in lost:
                 gone.add(node)
@@ -101,12 +103,40 @@ def test_lost_nodes_blame_nobody(poison: set[int], lost: list[int]) -> None:
     raise AssertionError("never done")
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.sets(st.tuples(st.integers(0, 2), st.integers(0, ROWS - 1)), max_size=3), st.booleans())
+def test_a_trial_that_waits_is_not_blamed_for_another(poison: set[tuple[int, int]], reports: bool) -> None:
+    """One worker with three shards, whose trials go one after the other; its death is silent or reported."""
+    ledger = Ledger(2, 8)
+    for _ in range(200):
+        orders = {shard: ledger.begin(shard, ROWS) for shard in range(3)}
+        in_work: dict[int, list[int]] | None = None
+        for shard in range(3):
+            while orders[shard].probe and in_work is None:
+                ledger.trying(shard)
+                if any((shard, row) in poison for row in orders[shard].probe):
+                    in_work = {s: sorted(orders[s].probe) if s == shard else [] for s in range(3)}
+                else:
+                    orders[shard] = ledger.survived(shard)
+        if in_work is None:
+            left = {s: [r for r in range(ROWS) if r not in orders[s].quarantined] for s in range(3)}
+            if any((s, r) in poison for s in left for r in left[s]):
+                in_work = left
+        if in_work is None:
+            assert {(s, r) for s in orders for r in orders[s].quarantined} == poison
+            return
+        if reports:
+            ledger.died("w", in_work)
+    raise AssertionError("never done")
+
+
 def test_rows_that_take_nodes_down_are_found_in_the_end() -> None:
     ledger = Ledger(2, 8, lambda node: True)
     for _ in range(LOST_NODES + 30):
         orders = ledger.begin(0, 4, "n")
         while orders.probe and 2 not in orders.probe:
             orders = ledger.survived(0)
+        ledger.trying(0)
         if 2 in orders.quarantined:
             return
     raise AssertionError("never found")

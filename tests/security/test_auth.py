@@ -109,7 +109,9 @@ class JobServer(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.saw.append(self.headers.get("Authorization", ""))
-        if self.path.startswith("/login"):
+        if self.path.startswith("/busy"):
+            self.send_response(503)
+        elif self.path.startswith("/login"):
             self.send_response(302)
             self.send_header("Location", "/open/api/jobs/")
         else:
@@ -134,10 +136,14 @@ def test_an_open_job_server_gets_no_jobs(monkeypatch: pytest.MonkeyPatch) -> Non
                 main(["--address", f"{address}/open", "datagen", "demo"])
             auth.refuse_open_jobs(address)
             auth.refuse_open_jobs(f"{address}/login")
+            with pytest.raises(UserError, match=r"cannot be found out .*503"):
+                auth.refuse_open_jobs(f"{address}/busy")
+            with pytest.raises(UserError, match="cannot be found out"):
+                auth.refuse_open_jobs("http://127.0.0.1:9")
             patch.setenv(auth.ALLOW_OPEN, "1")
             auth.refuse_open_jobs(f"{address}/open")
         auth.refuse_open_jobs(f"{address}/open")
-    assert JobServer.saw == ["", "", ""], "asked without credentials, and on loopback not at all"
+    assert JobServer.saw == ["", "", "", ""], "asked without credentials, and on loopback not at all"
 
 
 def test_keys_do_not_travel_in_clear(monkeypatch: pytest.MonkeyPatch) -> None:
