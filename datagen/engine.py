@@ -195,7 +195,7 @@ class VLLMEngine:
         self.config = config
         self.model = resolve_model(config.model)
         self._template = ChatTemplate.load(self.model, config.image_placeholder)
-        self._engine = started(lambda: _start_vllm(self.model, config), self.model)
+        self._engine = started(lambda: _start_vllm(self.model, config), config.model)
         self._guard = Guard(engine_children())
         # More than a full batch waits inside vLLM so that it never runs dry, but not so many that rows
         # admitted early wait behind rows admitted late.

@@ -43,7 +43,7 @@ def test_an_engine_that_is_killed_while_it_starts(ends: list[int], asked: int) -
 
 
 def test_settings_that_vllm_refuses_are_a_sentence() -> None:
-    with pytest.raises(UserError, match=r"starter: vLLM's engine does not start: .*max_model_len"):
+    with pytest.raises(UserError, match=r"(?s)^starter: vLLM's engine does not start: .*max_model_len"):
         VLLMEngine(EngineConfig(model="starter", max_model_len=4096))
 
 
