@@ -15,7 +15,11 @@ EXAMPLES = """examples:
   l2t bootstrap starter model=runs/demo/checkpoints/l2t root=runs/demo corpus=runs/demo/corpora/starter-train \\
       'original=[{instructions: runs/demo/instructions/round-0}]'
   l2t bootstrap starter ... rounds=3 \\
-      'validation={corpus: runs/world/corpora/starter-val, instructions: runs/world/instructions/starter-val-questions}'
+      'validation={corpus: runs/world/corpora/val, instructions: runs/world/instructions/val-questions}'
+                                           (l2t corpus starter --split validation --name val --out runs/world makes it;
+                                           without one every round is promoted unseen)
+  l2t bootstrap control-steps ...          a control: as many steps on old data; also control-unfiltered, -captions,
+                                           -generator, -verify, -rating
   l2t bootstrap starter ... --dry-run      the resolved config and what the next round will run
   l2t bootstrap starter ... --status       where the loop is, and why rounds ended as they did
 """
