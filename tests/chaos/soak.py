@@ -148,14 +148,18 @@ def _sample(minutes: float, nodes: Nodes, temporary: Path, driver: tuple[float, 
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             process = psutil.Process(pid)
             memory += process.memory_full_info().uss  # not counted twice where processes share pages
-            descriptors += process.num_fds()
+            # Ray's log monitor keeps the logs of workers open, dead ones' too, up to 200.
+            descriptors += process.num_fds() if "log_monitor.py" not in " ".join(process.cmdline()) else 0
             number += 1
     files = [
         Path(folder) / name
         for root in (temporary, nodes.folder)
         for folder, _, names in os.walk(root)
         if "/logs" not in folder  # which Ray keeps on purpose, and rotates
+        # A killed node leaves its sockets and ports in the session that local nodes share; a machine takes them along.
+        if "/sockets" not in folder
         for name in names
+        if "_port_" not in name
     ]
     size = sum(path.lstat().st_size for path in files if path.exists())
     return Sample(
