@@ -39,9 +39,9 @@ FEW_SHARDS = 128
 THREADS = 8
 # Rows counted at once: the texts of so many stay in the CPU's cache and keep the peak of memory low.
 ROWS = 4096
-# The cluster counts so many parts at most: more than it has cores, and of many shards each where there are more. In a
-# part of few turns every sentence is above the share.
-PARTS = 4096
+# The cluster counts so many parts for each of its cores: enough to share them out evenly, and large, since in a part of
+# few turns every sentence is above the share, and Ray takes its time for every task.
+PARTS_A_CORE = 8
 # A sentence seen once or twice is no template, however small the data set.
 FLOOR = 3
 # Counts of so many sentences are held before equal ones are summed, and so many are summed at once.
@@ -98,9 +98,9 @@ def _counted_by_ray(work: Sequence[Work], min_share: float) -> pa.Table:
         import ray
 
         quiet()
-        parts = ray.data.from_items(
-            [{"work": k} for k in range(len(work))], override_num_blocks=min(len(work), PARTS)
-        )
+        cores = ray.cluster_resources().get("CPU", 0)
+        number = min(len(work), max(FEW_SHARDS, round(PARTS_A_CORE * cores)))  # a cluster may still have to grow
+        parts = ray.data.from_items([{"work": k} for k in range(len(work))], override_num_blocks=max(1, number))
         tables: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
         counted = parts.map_batches(partial(_count_part, work, min_share), **tables).materialize()
         frequent = counted.map_batches(_frequent, **tables).iter_batches(**tables)
