@@ -42,6 +42,8 @@ ROWS = 4096
 # The cluster counts so many parts for each of its cores: enough to share them out evenly, and large, since in a part of
 # few turns every sentence is above the share, and Ray takes its time for every task.
 PARTS_A_CORE = 8
+# 0.07 of 100 turns are 7.000000000000001 and of 500 exactly 35: a share met by the whole alone would be lost in its parts.
+ROUNDING = 1e-9
 # A sentence seen once or twice is no template, however small the data set.
 FLOOR = 3
 # Counts of so many sentences are held before equal ones are summed, and so many are summed at once.
@@ -100,7 +102,7 @@ def _counted_by_ray(work: Sequence[Work], min_share: float) -> pa.Table:
         quiet()
         cores = ray.cluster_resources().get("CPU", 0)
         number = min(len(work), max(FEW_SHARDS, round(PARTS_A_CORE * cores)))  # a cluster may still have to grow
-        parts = ray.data.from_items([{"work": k} for k in range(len(work))], override_num_blocks=max(1, number))
+        parts = ray.data.from_items([{"work": k} for k in range(len(work))], override_num_blocks=number)
         tables: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
         counted = parts.map_batches(partial(_count_part, work, min_share), **tables).materialize()
         frequent = counted.map_batches(_frequent, **tables).iter_batches(**tables)
@@ -125,11 +127,12 @@ def _count_part(work: Sequence[Work], min_share: float, batch: pa.Table) -> pa.T
 
 
 def _marked(counts: pa.Table, min_share: float) -> pa.Table:
-    """With ``frequent``: whether the sentence is in ``min_share`` of these turns."""
+    """With ``frequent``: whether the sentence is in ``min_share`` of these turns, or so near to it that rounding
+    decides."""
     import pyarrow.compute as pc
 
     turns = pc.sum(counts.filter(pc.equal(counts["text"], TURN))["turns"]).as_py() or 0
-    return counts.append_column("frequent", pc.greater_equal(counts["turns"], min_share * turns))
+    return counts.append_column("frequent", pc.greater_equal(counts["turns"], (1 - ROUNDING) * min_share * turns))
 
 
 def _frequent(counts: pa.Table) -> pa.Table:
