@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from cluster.pages import environment, policy
 from datagen.gallery.visible import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -26,21 +25,10 @@ def document(
         styles: names of files in ``eval/templates``, put into the page one after the other, then ``more_style``.
     """
     style = "\n".join([*((TEMPLATES / name).read_text() for name in styles), more_style])
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    return _environment().get_template(template).render(policy=policy, style=Markup(style), **values)
+    page = _environment().get_template(template)
+    return page.render(policy=policy(style, pictures=True), style=Markup(style), **values)
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
-    return environment
+    return environment(TEMPLATES, {"visible": visible})

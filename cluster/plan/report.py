@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,20 +117,23 @@ def size(number: float) -> str:
 
 def page(found: Forecast) -> str:
     """One self-contained page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
+    from cluster.pages import environment, policy
+
     style = (TEMPLATES / "plan.css").read_text()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("plan.html.jinja").render(
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'",
-        style=Markup(style),
-        plan=found,
-        rows=rows(found),
-        curve=[(p, clock(p.wall_s)) for p in found.curve],
-        points=_points(found),
-        clock=clock,
+    return (
+        environment(TEMPLATES)
+        .get_template("plan.html.jinja")
+        .render(
+            policy=policy(style),
+            style=Markup(style),
+            plan=found,
+            rows=rows(found),
+            curve=[(p, clock(p.wall_s)) for p in found.curve],
+            points=_points(found),
+            clock=clock,
+        )
     )
 
 

@@ -6,8 +6,6 @@ A policy in the page lets this very script and style run and nothing else, whate
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from markupsafe import Markup
 
 from cluster.datasets import read_manifest
 from cluster.errors import UserError
+from cluster.pages import policy
 from datagen.gallery.books import TONES, books, in_words, tone_of
 from datagen.gallery.facts import Facts, ScoreFacts, spread
 from datagen.gallery.look import worth_a_look
@@ -107,7 +106,7 @@ def build(
     html = render(
         "page.html.jinja",
         title=", ".join(label(shown.manifest.name) for shown in found),
-        policy=_policy(style, script),
+        policy=policy(style, script, pictures=True),
         style=Markup(style),
         script=Markup(script),
         sections=[Markup(_section(shown, alone=True)) for shown in found],
@@ -120,15 +119,6 @@ def build(
         start=_start(choice),
     )
     return Page(html=str(html), notes=[note for shown in found for note in shown.notes])
-
-
-def _policy(style: str, script: str) -> str:
-    """The page may show its own pictures and run what these digests name; it may load or send nothing."""
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _section(shown: Shown, *, alone: bool) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from cluster.pages import environment
 from datagen.gallery.visible import label, visible
 
 TEMPLATES = Path(__file__).parent.parent / "templates"
@@ -29,17 +30,12 @@ def percent(share: float) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["thousands"] = lambda n: f"{n:,}".replace(",", "\u202f")
-    environment.filters["percent"] = percent
-    environment.filters["number"] = lambda n: f"{n:.4g}"
-    environment.filters["hash"] = lambda pairs: "#" + urlencode(pairs)
-    environment.filters["visible"] = visible
-    environment.filters["label"] = label
-    return environment
+    filters = {
+        "thousands": lambda n: f"{n:,}".replace(",", "\u202f"),
+        "percent": percent,
+        "number": lambda n: f"{n:.4g}",
+        "hash": lambda pairs: "#" + urlencode(pairs),
+        "visible": visible,
+        "label": label,
+    }
+    return environment(TEMPLATES, filters)

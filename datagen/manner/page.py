@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from cluster.pages import environment, policy
 from datagen.manner.charts import Hill, Step, hills, steps
 from datagen.manner.result import Divergence, Estimate, Judgement, Manner
 from datagen.manner.style import sentence_lengths
@@ -61,44 +61,43 @@ def render(result: Manner, rows: Sequence[dict[str, Any]]) -> str:
     shown = changed or measured
     sides = [side for side in SIDES if changed or side != "before"]
     by_change = sorted(changed, key=_change)
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"thousands": _thousands, "signed": _signed, "percent": _percent, "range": _range}
-    return environment.get_template("manner.html.jinja").render(
-        style=Markup((TEMPLATES / "manner.css").read_text()),
-        r=result,
-        compares=bool(changed),
-        findings=findings(result) if changed else [],
-        names={**SIDES, **({} if changed else {"after": "as it is"})},
-        sides=sides,
-        nll_hills=hills(
-            [_rates(shown, side) for side in sides], label="Nats per token", x_label="nats per token"
-        ),
-        change_hills=hills(
-            [Hill(name="difference", tone="change", values=[_change(row) for row in by_change])],
-            label="Difference of nats per token, rewritten answers",
-            x_label="nats per token, after − before",
-            zero=True,
-        ),
-        length_hills=hills(
-            [_lengths(shown, side) for side in sides],
-            label="Words per sentence",
-            x_label="words",
-            whole=True,
-        ),
-        divergence_steps=steps(
-            [_step(d, compares=bool(changed)) for d in result.divergences],
-            label="Divergence from the model's own answers",
-            x_label="bits",
-        ),
-        segments=segments(result.judgement) if result.judgement else [],
-        most=[_pair(row) for row in by_change[:SHOWN]],
-        least=[_pair(row) for row in by_change[SHOWN:][-SHOWN:][::-1]],
+    filters = {"thousands": _thousands, "signed": _signed, "percent": _percent, "range": _range}
+    style = (TEMPLATES / "manner.css").read_text()
+    return (
+        environment(TEMPLATES, filters)
+        .get_template("manner.html.jinja")
+        .render(
+            policy=policy(style),
+            style=Markup(style),
+            r=result,
+            compares=bool(changed),
+            findings=findings(result) if changed else [],
+            names={**SIDES, **({} if changed else {"after": "as it is"})},
+            sides=sides,
+            nll_hills=hills(
+                [_rates(shown, side) for side in sides], label="Nats per token", x_label="nats per token"
+            ),
+            change_hills=hills(
+                [Hill(name="difference", tone="change", values=[_change(row) for row in by_change])],
+                label="Difference of nats per token, rewritten answers",
+                x_label="nats per token, after − before",
+                zero=True,
+            ),
+            length_hills=hills(
+                [_lengths(shown, side) for side in sides],
+                label="Words per sentence",
+                x_label="words",
+                whole=True,
+            ),
+            divergence_steps=steps(
+                [_step(d, compares=bool(changed)) for d in result.divergences],
+                label="Divergence from the model's own answers",
+                x_label="bits",
+            ),
+            segments=segments(result.judgement) if result.judgement else [],
+            most=[_pair(row) for row in by_change[:SHOWN]],
+            least=[_pair(row) for row in by_change[SHOWN:][-SHOWN:][::-1]],
+        )
     )
 
 

@@ -133,7 +133,9 @@ ALL: tuple[Scenario, ...] = (
         for store in stores
     ),
     *(
-        Scenario(name=f"two-drivers-{store}", storage=store, drivers=2, nodes=3, faults=faults, redone_at_most=1.0)
+        Scenario(
+            name=f"two-drivers-{store}", storage=store, drivers=2, nodes=3, faults=faults, redone_at_most=1.0
+        )
         for store, faults in (("local", ()), ("moto", HICCUPS), ("swift", HICCUPS))
     ),
     Scenario(name="train-calm", stage="train"),

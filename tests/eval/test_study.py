@@ -119,9 +119,7 @@ def test_an_arm_without_a_model_says_so(tmp_path: Path) -> None:
     results.write(found, str(tmp_path))
     assert results.Result.model_validate(json.loads((tmp_path / "results.json").read_text())) == found
     table = (tmp_path / "table.md").read_text()
-    assert (
-        "| color | accuracy | 51.0 ± 2.48 | – |" in table and "– | **cannot be judged**" in table
-    )
+    assert "| color | accuracy | 51.0 ± 2.48 | – |" in table and "– | **cannot be judged**" in table
 
 
 TINY = """

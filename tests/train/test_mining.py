@@ -67,7 +67,10 @@ def test_slices_of_a_column(texts: list[str], data: st.DataObject) -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(st.lists(st.sampled_from(["Ask.", "Be. Ask.", "Come.", "Do? Come.", "Eat?"]), max_size=12), max_size=12),
+    st.lists(
+        st.lists(st.sampled_from(["Ask.", "Be. Ask.", "Come.", "Do? Come.", "Eat?"]), max_size=12),
+        max_size=12,
+    ),
     st.floats(0, 1),
 )
 @example([["Ask."] * 7 + ["Come."] * 93] * 5, 0.07)  # 0.07 * 100 > 7, but 0.07 * 500 == 35

@@ -42,7 +42,7 @@ ROWS = 4096
 # The cluster counts so many parts for each of its cores: enough to share them out evenly, and large, since in a part of
 # few turns every sentence is above the share, and Ray takes its time for every task.
 PARTS_A_CORE = 8
-# 0.07 of 100 turns are 7.000000000000001 and of 500 exactly 35: a share met by the whole alone would be lost in its parts.
+# 0.07 of 100 turns are 7.000000000000001, of 500 exactly 35: what the whole has exactly, its parts seem to lack.
 ROUNDING = 1e-9
 # A sentence seen once or twice is no template, however small the data set.
 FLOOR = 3
@@ -101,7 +101,9 @@ def _counted_by_ray(work: Sequence[Work], min_share: float) -> pa.Table:
 
         quiet()
         cores = ray.cluster_resources().get("CPU", 0)
-        number = min(len(work), max(FEW_SHARDS, round(PARTS_A_CORE * cores)))  # a cluster may still have to grow
+        number = min(
+            len(work), max(FEW_SHARDS, round(PARTS_A_CORE * cores))
+        )  # a cluster may still have to grow
         parts = ray.data.from_items([{"work": k} for k in range(len(work))], override_num_blocks=number)
         tables: dict[str, Any] = {"batch_size": None, "batch_format": "pyarrow"}
         counted = parts.map_batches(partial(_count_part, work, min_share), **tables).materialize()
@@ -132,7 +134,9 @@ def _marked(counts: pa.Table, min_share: float) -> pa.Table:
     import pyarrow.compute as pc
 
     turns = pc.sum(counts.filter(pc.equal(counts["text"], TURN))["turns"]).as_py() or 0
-    return counts.append_column("frequent", pc.greater_equal(counts["turns"], (1 - ROUNDING) * min_share * turns))
+    return counts.append_column(
+        "frequent", pc.greater_equal(counts["turns"], (1 - ROUNDING) * min_share * turns)
+    )
 
 
 def _frequent(counts: pa.Table) -> pa.Table:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from cluster.pages import environment, policy
 from datagen.gallery.render import percent
 from datagen.gallery.visible import label, visible
 
@@ -32,15 +31,6 @@ def document(template: str, *, styles: Sequence[str], scripts: Sequence[str], **
     )
 
 
-def policy(style: str, script: str) -> str:
-    """The content security policy under which exactly these two run, and nothing is loaded or sent."""
-    digests = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
-    return (
-        f"default-src 'none'; style-src 'sha256-{digests[0]}'; script-src 'sha256-{digests[1]}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
 def thousands(number: float) -> str:
     """``12 345``, with thin spaces."""
     return f"{number:,.0f}".replace(",", "\u202f")
@@ -56,18 +46,11 @@ def duration(seconds: float) -> str:
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    filters = {
         "thousands": thousands,
         "duration": duration,
         "percent": percent,
         "visible": visible,
         "label": label,
     }
-    return environment
+    return environment(FOLDER, filters)
