@@ -66,7 +66,7 @@ def describe(uri: str, gpu_price: float | None = None) -> str:
         case "training":
             return status_runs.training(uri, config)
         case "bootstrap":
-            return status_runs.bootstrap(uri, config, describe)
+            return status_runs.bootstrap(uri, describe)
     if found := status_runs.folder(uri, _summary):
         return found
     raise UserError(

@@ -9,8 +9,7 @@ from typing import Any
 import yaml
 
 from cluster import storage
-from cluster.bootstrap.config import BootstrapConfig
-from cluster.bootstrap.loop import decisions_of, following
+from cluster.bootstrap.loop import decisions_of, following, loop_at
 from cluster.errors import UserError
 from cluster.live import Live, read_live
 from cluster.log import run_id
@@ -84,9 +83,9 @@ def _last_line(uri: str) -> dict[str, Any] | None:
     return dict(json.loads(lines[-1])) if lines else None
 
 
-def bootstrap(uri: str, config: dict[str, Any], describe: Describe) -> str:
+def bootstrap(uri: str, describe: Describe) -> str:
     """A bootstrap loop: what became of each round, and what the present one is doing."""
-    loop = BootstrapConfig.model_validate(config)
+    loop = loop_at(uri)
     decisions = list(decisions_of(loop))
     lines = [f"{uri}\nkind     bootstrap loop {loop.name!r}, {loop.rounds} rounds"]
     for decided in decisions:

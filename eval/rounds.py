@@ -7,14 +7,12 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
 from markupsafe import Markup
-from pydantic import ValidationError
 
 from cluster import storage
 from cluster.bootstrap.config import BootstrapConfig
 from cluster.bootstrap.decision import Decision, Indicator
-from cluster.bootstrap.loop import decisions_of
+from cluster.bootstrap.loop import decisions_of, loop_at
 from cluster.bootstrap.round import Round
 from cluster.datasets import dataset_exists
 from cluster.errors import UserError
@@ -50,30 +48,10 @@ def main(argv: list[str]) -> int:
     """Write the page; returns the exit code."""
     args = parser().parse_args(argv)
     config = loop_at(args.home)
-    if config.home.rstrip("/") != args.home.rstrip("/"):  # copied, or its root was relative to another folder
-        root, _, name = args.home.rstrip("/").rsplit("/", 2)
-        config = config.model_copy(update={"root": root, "name": name})
     place = args.out or join(args.home, "rounds.html")
     storage.write_bytes(place, render(config, list(decisions_of(config))).encode())
     print(place)
     return 0
-
-
-def loop_at(home: str) -> BootstrapConfig:
-    """The settings of the loop that keeps its records there.
-
-    Raises:
-        UserError: none does.
-    """
-    place = join(home, "config.yaml")
-    if not storage.exists(place):
-        raise UserError(
-            f"{home} holds no loop: there is no {place}; l2t bootstrap makes it, as <root>/bootstrap/<name>"
-        )
-    try:
-        return BootstrapConfig.model_validate(yaml.safe_load(storage.read_bytes(place)))
-    except (ValidationError, yaml.YAMLError) as error:
-        raise UserError(f"{place} is not the config of a bootstrap loop; give <root>/bootstrap/<name>") from error
 
 
 def render(config: BootstrapConfig, decisions: Sequence[Decision]) -> str:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from cluster import storage
 from cluster.bootstrap.config import OPERATIONAL, BootstrapConfig
@@ -167,7 +168,7 @@ def begin(config: BootstrapConfig) -> None:
     """
     place = join(config.home, "config.yaml")
     if storage.exists(place) and read_decision(config, 1) is not None:
-        before = BootstrapConfig.model_validate(yaml.safe_load(storage.read_bytes(place)))
+        before = _stored(place)
         mine, theirs = (c.model_dump(mode="json", exclude=OPERATIONAL) for c in (config, before))  # type: ignore[arg-type]
         if differ := [key for key in mine if mine[key] != theirs[key]]:
             raise UserError(
@@ -175,6 +176,34 @@ def begin(config: BootstrapConfig) -> None:
                 "name of its own (name=...)."
             )
     storage.write_bytes(place, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).encode())
+
+
+def loop_at(home: str) -> BootstrapConfig:
+    """The loop that keeps its records at ``home``, ``<root>/bootstrap/<name>``; root and name are those of this URI, as
+    the folder may have been copied, or the root given relative to another one.
+
+    Raises:
+        UserError: there is none, or its settings cannot be read.
+    """
+    place = join(home, "config.yaml")
+    if not storage.exists(place):
+        raise UserError(
+            f"{home} holds no loop: there is no {place}; l2t bootstrap makes it, as <root>/bootstrap/<name>"
+        )
+    root, between, name = f"./{home}".rstrip("/").rpartition("/bootstrap/")
+    if not between or "/" in name:
+        raise UserError(
+            f"{home}: a loop is read from <root>/bootstrap/<name>, beside what it made; copy all of it"
+        )
+    return _stored(place).model_copy(update={"root": root.removeprefix("./"), "name": name})
+
+
+def _stored(place: str) -> BootstrapConfig:
+    try:
+        return BootstrapConfig.model_validate(yaml.safe_load(storage.read_bytes(place)))
+    except (ValidationError, yaml.YAMLError) as error:
+        reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
+        raise UserError(f"{place}: not the config of a bootstrap loop ({reason}). Restore it.") from error
 
 
 def read_decision(config: BootstrapConfig, number: int) -> Decision | None:

@@ -17,7 +17,7 @@ from cluster import storage
 from cluster.bootstrap import cli, loop
 from cluster.bootstrap.config import PRESETS_DIR, BootstrapConfig, Promotion
 from cluster.bootstrap.decision import Gain, Indicator, crossings, promotion
-from cluster.bootstrap.loop import read_decision, run_rounds
+from cluster.bootstrap.loop import decisions_of, loop_at, read_decision, run_rounds
 from cluster.bootstrap.round import Round
 from cluster.config import load_config
 from cluster.datasets import commit_shard, dataset_exists, freeze, plan_dataset
@@ -272,6 +272,34 @@ def test_another_loop_of_the_same_name_is_refused(configure: Configure, stages: 
     run_rounds(configure(), quiet)
     with pytest.raises(UserError, match="differs in mix"):
         run_rounds(configure("mix.weight=2"), quiet)
+
+
+def test_a_loop_is_found_by_where_it_lies(
+    configure: Configure, stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure()
+    run_rounds(config)
+    assert loop_at(config.home) == config and loop_at(f"{config.home}/") == config
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (tmp_path / "bootstrap").rename(moved / "bootstrap")
+    assert loop_at(f"{moved}/bootstrap/{config.name}") == config.model_copy(update={"root": str(moved)})
+    monkeypatch.chdir(moved)
+    assert len(list(decisions_of(loop_at(f"bootstrap/{config.name}")))) == config.rounds
+
+
+def test_what_is_no_loop_is_refused(tmp_path: Path) -> None:
+    home = tmp_path / "bootstrap" / "loop"
+    home.mkdir(parents=True)
+    with pytest.raises(UserError, match="holds no loop"):
+        loop_at(str(home))
+    for text, reason in (("stage: finetune", "config.yaml: not the config"), ("a: [", "not the config")):
+        (home / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match=reason):
+            loop_at(str(home))
+    (tmp_path / "config.yaml").write_text("")
+    with pytest.raises(UserError, match="<root>/bootstrap/<name>"):
+        loop_at(str(tmp_path))
 
 
 @given(

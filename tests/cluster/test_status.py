@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -185,6 +186,12 @@ def test_a_bootstrap_loop_and_the_folder_it_is_in(tmp_path: Path, capsys: Captur
         )
     )
     assert "state    finished after 2 rounds" in told(capsys, str(home))
+    copied = tmp_path / "copy"
+    shutil.copytree(tmp_path / "bootstrap", copied / "bootstrap")
+    (copied / "bootstrap" / "loop" / "round-2.json").unlink()
+    out = told(capsys, str(copied / "bootstrap" / "loop"))
+    assert "round 2 is not decided yet" in out and run not in out, "what a copy says is read from the copy"
+    shutil.rmtree(copied)
 
     published(str(tmp_path / "corpora" / "c"), "corpus", "c")
     (tmp_path / "corpora" / "notes").mkdir()

@@ -83,11 +83,3 @@ def test_the_command_writes_it_beside_the_records(tmp_path: Path, capsys: pytest
     home.rename(moved)
     assert main([str(moved), "--out", str(tmp_path / "page.html")]) == 0
     assert "because 1" in (tmp_path / "page.html").read_text()
-
-
-def test_what_is_no_loop_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no loop"):
-        main([str(tmp_path)])
-    (tmp_path / "config.yaml").write_text("stage: finetune\n")
-    with pytest.raises(UserError, match="is not the config of a bootstrap loop"):
-        main([str(tmp_path)])
