@@ -251,7 +251,7 @@ async def serve_raw(corpus: str, warm_up: str, overrides: list[str]) -> None:
     from cluster.config import load_config
     from cluster.runtime import set_environment
     from datagen.config import PRESETS_DIR, DatagenConfig
-    from datagen.engine import VLLMEngine
+    from datagen.engine_vllm import VLLMEngine
 
     set_environment(local=True)
     config = load_config(
@@ -289,7 +289,7 @@ async def replay(
     engine: Any, tape: Tape, pictures: dict[str, Any], calls: list[dict[str, Any]], *, bounded: bool
 ) -> dict[str, Any]:
     """Give vLLM all the calls; the answer has the form of a tape."""
-    from datagen.engine import _vllm_sampling
+    from datagen.engine_vllm import _vllm_sampling
     from datagen.records import Sampling
 
     vllm = engine._engine

@@ -211,7 +211,8 @@ class Plain:
 async def serve(root: str) -> None:
     """Build the engine that ``l2t eval`` would build, then do what stdin names."""
     from cluster.runtime import set_environment
-    from datagen.engine import EngineConfig, VLLMEngine
+    from datagen.engine import EngineConfig
+    from datagen.engine_vllm import VLLMEngine
     from datagen.records import Turn
     from eval.config import GoldSet
     from eval.samples import load, select
@@ -254,7 +255,7 @@ async def ask(
     engine: Any, prompt: str, image: Any, name: str | None, task: str, number: str, ends: list[float]
 ) -> int:
     """One request to vLLM itself; how many tokens it wrote. The moment of its end goes into ``ends``."""
-    from datagen.engine import _vllm_sampling
+    from datagen.engine_vllm import _vllm_sampling
     from eval.tasks import TASKS
 
     request = engine._request(engine._template.encode(prompt), image, name)

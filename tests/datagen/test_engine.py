@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from cluster.errors import UserError
-from datagen.engine import START_ATTEMPTS, EngineConfig, RequestError, VLLMEngine, started
+from datagen.engine import EngineConfig, RequestError
+from datagen.engine_vllm import START_ATTEMPTS, VLLMEngine, started
 from datagen.records import Sampling, Turn
 from tests.datagen.conftest import png
 

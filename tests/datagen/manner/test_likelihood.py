@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from datagen.engine import EngineConfig, VLLMEngine
+from datagen.engine import EngineConfig
+from datagen.engine_vllm import VLLMEngine
 from datagen.records import Turn
 
 ANSWERS = [" red circle", " Answer: yes. It is a large red circle on the left!", " x"]
