@@ -247,8 +247,20 @@ def _disturbed(
 
 
 def _judge(scenario: Scenario, pipeline: Datagen | Train, whole: str, folder: Path, result: Result) -> None:
-    """What must hold, whatever was done; and something must have been."""
-    broken = result.broken
+    """Read what came of it, and say what does not hold."""
+    if scenario.stage == "datagen" and not dataset_exists(pipeline.output):
+        result.broken.append("nothing was published")
+    else:
+        try:
+            result.books = pipeline.books(whole, folder / "calls")
+        except (UserError, ValueError, KeyError, OSError) as error:
+            result.broken.append(f"the result cannot be read: {type(error).__name__}: {error}")
+    result.broken += verdict(scenario, result)
+
+
+def verdict(scenario: Scenario, result: Result) -> list[str]:
+    """What of all that must hold, whatever was done, does not; and something must have been done."""
+    broken, books = [], result.books
     if result.not_fired:
         broken.append(f"{result.not_fired} of the story's events never happened")
     if scenario.faults and not {fault.kind for fault in scenario.faults} & result.injected.keys():
@@ -264,21 +276,13 @@ def _judge(scenario: Scenario, pipeline: Datagen | Train, whole: str, folder: Pa
     broken += [f"a reader saw: {sight}" for sight in result.reader["wrong"]]
     if result.reader.get("versions", 0) > 1:
         broken.append(f"readers saw {result.reader['versions']} different data sets")
-    if scenario.stage == "datagen" and not dataset_exists(pipeline.output):
-        broken.append("nothing was published")
-        return
-    try:
-        result.books = pipeline.books(whole, folder / "calls")
-    except (UserError, ValueError, KeyError, OSError) as error:
-        broken.append(f"the result cannot be read: {type(error).__name__}: {error}")
-        return
-    books = result.books
     broken += books.broken
     if books.redone > scenario.redone_at_most:
         broken.append(f"{books.redone:.0%} of the work redone, at most {scenario.redone_at_most:.0%} may be")
     for name in ("lost", "doubled", "different"):
         if number := getattr(books, name):
             broken.append(f"{number} rows {name}")
+    return broken
 
 
 def _may_fall(scenario: Scenario) -> bool:
