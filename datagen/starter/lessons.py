@@ -304,8 +304,9 @@ def reformulate(scene: Scene, rng: random.Random) -> Lesson | None:
     )
 
 
-def rewrite(scene: Scene, rng: random.Random) -> Lesson | None:
-    """Bring an answer into the own manner; one that is there already stays. Text only: the picture is not needed."""
+def rewrite(scene: Scene, rng: random.Random, say: Callable[[str], str] = str) -> Lesson | None:
+    """Bring an answer into the own manner (``say``: another one); one that is there already stays. Text only: the
+    picture is not needed."""
     question = _drawn(scene, rng)
     if question is None or question.kind in manner.PLAIN_KINDS:
         return None
@@ -337,13 +338,13 @@ def rewrite(scene: Scene, rng: random.Random) -> Lesson | None:
         kind="rewrite",
         format="open",
         instruction=prompt("rewrite", question=question.text(rng), answer=answer),
-        answer=truth.sentence,
+        answer=say(truth.sentence),
         needs_image=False,
     )
 
 
-def review(scene: Scene, rng: random.Random) -> Lesson | None:
-    """Does a rewritten answer say the same? Half of them do."""
+def review(scene: Scene, rng: random.Random, say: Callable[[str], str] = str) -> Lesson | None:
+    """Does a rewritten answer (``say``: as another writer gives it) say the same? Half of them do."""
     question = _drawn(scene, rng)
     if question is None or question.kind in manner.PLAIN_KINDS or question.boolean:
         return None
@@ -353,7 +354,9 @@ def review(scene: Scene, rng: random.Random) -> Lesson | None:
     return Lesson(
         kind="review",
         format="open",
-        instruction=prompt("review", question=question.text(rng), answer=original, rewrite=other.sentence),
+        instruction=prompt(
+            "review", question=question.text(rng), answer=original, rewrite=say(other.sentence)
+        ),
         answer="yes" if same else "no",
         needs_image=False,
     )

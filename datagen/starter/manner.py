@@ -29,6 +29,11 @@ def foreign(sentence: str, rng: random.Random) -> str:
     return rng.choice(FOREIGN).format(lower_first(sentence))
 
 
+def stranger(sentence: str) -> str:
+    """The same statement by a writer who has one manner throughout, and not the model's own."""
+    return FOREIGN[2].format(lower_first(sentence))
+
+
 def own(answer: str) -> str:
     """A foreign answer back in the own manner; any other answer unchanged."""
     for pattern in FOREIGN:

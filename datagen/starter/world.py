@@ -19,7 +19,7 @@ from cluster.storage import join
 from datagen import corpus, records
 from datagen.corpus import Box, CorpusRow, Region, Relation
 from datagen.records import Record, Turn, record_id
-from datagen.starter import evolving, lessons
+from datagen.starter import evolving, lessons, manner
 from datagen.starter.asking import kinds_of
 from datagen.starter.draw import png
 from datagen.starter.phrases import RELATIONS, captions, full_name
@@ -168,6 +168,14 @@ def _questions(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson
     yield [lessons.choice(scene, rng)]
 
 
+def _foreign(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | None]]:
+    """Rewriting as somebody does it whose manner is not the model's (a control of the writing-manner gap)."""
+    for _ in range(4):
+        yield [lessons.rewrite(scene, rng, manner.stranger)]
+    for _ in range(2):
+        yield [lessons.review(scene, rng, manner.stranger)]
+
+
 GOLD: dict[str, Callable[[Scene, random.Random], Iterator[list[lessons.Lesson | None]]]] = {
     "dense": _dense,
     "tasks": _tasks,
@@ -175,6 +183,7 @@ GOLD: dict[str, Callable[[Scene, random.Random], Iterator[list[lessons.Lesson | 
     "judging": _judging,
     "evolving": _evolving,
     "questions": _questions,
+    "foreign": _foreign,
 }
 
 

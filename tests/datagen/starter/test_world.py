@@ -5,6 +5,7 @@ import pytest
 from cluster import datasets
 from cluster.cli import main as l2t
 from datagen import corpus, records
+from datagen.starter import manner
 from datagen.starter.oracle import judge
 from datagen.starter.scene import Scene
 from datagen.starter.world import WorldConfig, gold_records, scene_at, world_paths, write_world
@@ -59,6 +60,20 @@ def test_text_only_roles_have_no_image():
     assert len({r.id for r in made}) == len(made)
 
 
+def test_a_stranger_rewrites_in_one_manner_and_keeps_the_facts():
+    kept = set(judged := [])
+    for i in range(40):
+        for row in gold_records("foreign", scene_at(CONFIG, i), f"image-{i}"):
+            assert not row.image_ids
+            if row.kind == "rewrite":
+                assert row.answer == manner.stranger(manner.own(row.answer)) and row.answer.startswith("Upon")
+                kept.add(row.question.partition("Answer: ")[2].split(" ")[-1] in row.answer)
+            else:
+                assert "Rewrite: Upon inspection, " in row.question
+                judged.append(row.answer)
+    assert kept == {True} and {"yes", "no"} == set(judged)
+
+
 def test_a_stopped_run_continues(tmp_path, monkeypatch):
     real, calls = datasets.commit_shard, []
 
@@ -88,4 +103,4 @@ def test_command_line(tmp_path, capsys):
     assert l2t(["corpus", "starter", "--images", "6", "--seed", "9", "--out", root]) == 2
     assert "another run" in capsys.readouterr().err
     assert l2t(["corpus", "starter", "--images", "5", "--gold", "nonsense", "--out", root]) == 2
-    assert "dense, tasks, drill, judging, evolving, questions" in capsys.readouterr().err
+    assert "dense, tasks, drill, judging, evolving, questions, foreign" in capsys.readouterr().err
