@@ -59,7 +59,7 @@ def _add_starter(sources: Any) -> None:
     starter.add_argument(
         "--gold",
         default="questions",
-        help="gold sets, comma separated: dense, tasks, drill, judging, evolving, questions, foreign, or none",
+        help="gold sets, comma separated: dense, tasks, drill, judging, evolving, questions, foreign, rating, or none",
     )
     starter.add_argument("--name", help="name of the data sets (default starter-<split>)")
     starter.add_argument(

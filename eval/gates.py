@@ -37,7 +37,13 @@ EXAMPLES = """examples:
 ALL = "all gates"
 CAUSES = ("right", "wrong answer", "ill-posed", "unreadable")
 # Scores that rise with what their gate likes, and that gate.
-SCORES = {"p_yes": "rating", "vc": "blind", "consistency": "consistency", "majority": "consistency"}
+SCORES = {
+    "p_yes": "rating",
+    **dict.fromkeys(("solvability", "clarity", "hallucination", "nonsense"), "rating"),
+    "vc": "blind",
+    "consistency": "consistency",
+    "majority": "consistency",
+}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from cluster.storage import join
 from datagen import corpus, records
 from datagen.corpus import Box, CorpusRow, Region, Relation
 from datagen.records import Record, Turn, record_id
-from datagen.starter import evolving, lessons, manner
+from datagen.starter import evolving, lessons, manner, rating
 from datagen.starter.asking import kinds_of
 from datagen.starter.draw import png
 from datagen.starter.phrases import RELATIONS, captions, full_name
@@ -176,6 +176,15 @@ def _foreign(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson |
         yield [lessons.review(scene, rng, manner.stranger)]
 
 
+def _rating(scene: Scene, rng: random.Random) -> Iterator[list[lessons.Lesson | None]]:
+    """The four scores of instructions; verdicts too, which the same judge goes on giving."""
+    for score in rating.SCORES:
+        for _ in range(2):
+            yield [rating.rate(scene, rng, score)]
+    for _ in range(4):
+        yield [lessons.verify(scene, rng)]
+
+
 GOLD: dict[str, Callable[[Scene, random.Random], Iterator[list[lessons.Lesson | None]]]] = {
     "dense": _dense,
     "tasks": _tasks,
@@ -184,6 +193,7 @@ GOLD: dict[str, Callable[[Scene, random.Random], Iterator[list[lessons.Lesson | 
     "evolving": _evolving,
     "questions": _questions,
     "foreign": _foreign,
+    "rating": _rating,
 }
 
 

@@ -103,4 +103,4 @@ def test_command_line(tmp_path, capsys):
     assert l2t(["corpus", "starter", "--images", "6", "--seed", "9", "--out", root]) == 2
     assert "another run" in capsys.readouterr().err
     assert l2t(["corpus", "starter", "--images", "5", "--gold", "nonsense", "--out", root]) == 2
-    assert "dense, tasks, drill, judging, evolving, questions, foreign" in capsys.readouterr().err
+    assert "dense, tasks, drill, judging, evolving, questions, foreign, rating" in capsys.readouterr().err

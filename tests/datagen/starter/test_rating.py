@@ -1,0 +1,54 @@
+"""Rating lessons: scores follow from the scene, are balanced, and the reason says why."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datagen.parsing import parse_score
+from datagen.starter import questions as q
+from datagen.starter.grammar import parse
+from datagen.starter.rating import SCORES, broken, rate, scores_of
+from datagen.starter.scene import Scene, Thing, sample_scene
+
+RED = Thing(row=0, column=0, size="small", shape="circle", color="red")
+BLUE = Thing(row=1, column=2, size="big", shape="circle", color="blue")
+CIRCLES = Scene(things=(RED, BLUE))
+
+
+def scenes(number: int) -> list[Scene]:
+    return [sample_scene(random.Random(f"rating-{i}"), "train") for i in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("question", "low", "why"),
+    [
+        (q.Color("small circle"), set(), "I see red."),
+        (q.Color("circle"), {"solvability", "clarity"}, "There are 2 circles."),
+        (q.Color("square"), {"solvability", "hallucination"}, "There is no square."),
+        (None, {"solvability", "clarity", "nonsense"}, "This is no question."),
+    ],
+)
+def test_what_a_question_deserves(question: q.Question | None, low: set[str], why: str) -> None:
+    scores, finding = scores_of(question, CIRCLES)
+    assert {name for name, score in scores.items() if score == 1} == low and finding == why
+    assert set(scores) == set(SCORES) and set(scores.values()) <= {1, 5}
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_lessons_of_a_score_are_read_and_balanced(score: str) -> None:
+    made = [x for i, scene in enumerate(scenes(600)) if (x := rate(scene, random.Random(i), score))]
+    given_scores = Counter(parse_score(lesson.answer)[0] for lesson in made)
+    assert set(given_scores) == {1, 5} and 0.2 < given_scores[1] / len(made) < 0.6
+    assert {lesson.needs_image for lesson in made} == {score != "nonsense"}
+    assert {lesson.kind for lesson in made} == {f"rate_{score}"}
+
+
+@given(st.integers())
+def test_what_is_broken_is_no_question(seed: int) -> None:
+    text = broken("What color is the small circle?", random.Random(seed))
+    assert text is None or (parse(text) is None and text != "What color is the small circle?")
