@@ -73,15 +73,16 @@ def _drawn(scene: Scene, rng: random.Random) -> Rated | None:
     question = ill_posed(kind, scene, rng) if 0.4 < draw < 0.8 else ask(kind, scene, rng)
     if question is None:
         return None
-    if draw < 0.8:
-        return Rated(_dressed(question, scene, rng), *scores_of(question, scene))
-    text = broken(question.text(rng), rng)
-    return Rated(text, *scores_of(None, scene)) if text else None
+    text = question.text(rng) if draw < 0.8 else broken(question.text(rng), rng)
+    if text is None:
+        return None
+    # Broken texts are dressed like others, else a wish for one word would tell them apart.
+    return Rated(_dressed(text, question, scene, rng), *scores_of(question if draw < 0.8 else None, scene))
 
 
-def _dressed(question: q.Question, scene: Scene, rng: random.Random) -> str:
+def _dressed(text: str, question: q.Question, scene: Scene, rng: random.Random) -> str:
     """With what follows a question in people's data sets: a wish for one word, or options."""
-    text, draw = question.text(rng), rng.random()
+    draw = rng.random()
     if question.kind in manner.PLAIN_KINDS or draw < 0.4:
         return text
     if draw < 0.8 or question.boolean:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from datagen.parsing import parse_score
 from datagen.starter import questions as q
 from datagen.starter.grammar import parse
+from datagen.starter.manner import ONE_WORD
 from datagen.starter.rating import SCORES, broken, rate, scores_of
 from datagen.starter.scene import Scene, Thing, sample_scene
 
@@ -46,6 +47,15 @@ def test_lessons_of_a_score_are_read_and_balanced(score: str) -> None:
     assert set(given_scores) == {1, 5} and 0.2 < given_scores[1] / len(made) < 0.6
     assert {lesson.needs_image for lesson in made} == {score != "nonsense"}
     assert {lesson.kind for lesson in made} == {f"rate_{score}"}
+
+
+def test_a_wish_for_one_word_says_nothing_about_the_score() -> None:
+    made = [x for i, scene in enumerate(scenes(1500)) if (x := rate(scene, random.Random(i), "nonsense"))]
+    wishes = {
+        score: [ONE_WORD in x.instruction for x in made if x.answer == f"Score: {score}"] for score in (1, 5)
+    }
+    shares = [sum(found) / len(found) for found in wishes.values()]
+    assert min(shares) > 0.15 and max(shares) < 2 * min(shares)
 
 
 @given(st.integers())
