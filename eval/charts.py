@@ -38,6 +38,11 @@ class Series:
     dashed: bool = False
 
 
+def tone(index: int) -> str:
+    """Classes of a series: its colour, and a ring in place of a disc once the colours come round again."""
+    return f"c{index % COLORS}" + (" ring" if index // COLORS % 2 else "")
+
+
 def _color(index: int) -> str:
     return f"c{index % COLORS}"
 
@@ -126,7 +131,9 @@ def _row_points(entries: Sequence[Point], middle: float, row_height: float, at) 
         out.append(f"<g><title>{escape(point.note)}</title>")
         if point.low is not None and point.high is not None:
             out.append(_line(at(point.low), y, at(point.high), y, f"bar {color}"))
-        out.append(f'<circle cx="{at(point.value):.1f}" cy="{y:.1f}" r="3.6" class="{color}"/></g>')
+        out.append(
+            f'<circle cx="{at(point.value):.1f}" cy="{y:.1f}" r="3.6" class="{tone(point.series)}"/></g>'
+        )
     return out
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from cluster.pages import environment, policy
 from datagen.gallery.visible import visible
+from eval.charts import tone
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -31,4 +32,4 @@ def document(
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
-    return environment(TEMPLATES, {"visible": visible})
+    return environment(TEMPLATES, {"visible": visible, "tone": tone})
