@@ -245,6 +245,14 @@ def test_a_log_cut_short_is_read_and_a_damaged_one_named(log: str) -> None:
         read_log(log)
 
 
+def test_twelve_series_are_told_apart() -> None:
+    assert len({charts.tone(number) for number in range(2 * charts.COLORS)}) == 2 * charts.COLORS
+    drawn = charts.points(
+        [("a", [charts.Point(series=7, value=1.0, low=0.5, high=2.0)])], label="x", low=0, high=2
+    )
+    assert 'class="c1 ring"' in drawn and 'class="bar c1"' in drawn
+
+
 def test_charts_survive_odd_values() -> None:
     assert "nothing was logged" in charts.lines([], label="x", x_label="s")
     constant = charts.Series(name="<b>", color=9, x=[1, 2, 3], y=[1.0, float("nan"), 1.0])
