@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+
+from cluster.storage import absolute
 
 PACKAGES = ("cluster", "datagen", "train", "eval")
 # Of the whole process, and of the work that a thread or a coroutine is doing right now.
@@ -22,8 +23,7 @@ _task: ContextVar[dict[str, object] | None] = ContextVar("l2t_log_fields", defau
 
 def run_id(uri: str) -> str:
     """Eight hex digits that name a run or data set by its place."""
-    place = uri if "://" in uri else os.path.abspath(os.path.expanduser(uri))
-    return hashlib.sha256(place.rstrip("/").encode()).hexdigest()[:8]
+    return hashlib.sha256(absolute(uri).encode()).hexdigest()[:8]
 
 
 def start(uri: str, **fields: object) -> None:

@@ -177,12 +177,16 @@ def parse(cls: type[M], data: bytes, place: str) -> M:
     try:
         return cls.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"{place}: not a {cls.__name__.lower()} of schema version {SCHEMA_VERSION} "
-            f"({f'{key}: ' if key else ''}{first['msg']}). Restore it, or make the dataset again."
+            f"{place}: not a {cls.__name__.lower()} of schema version {SCHEMA_VERSION} ({first_reason(error)}). "
+            "Restore it, or make the dataset again."
         ) from error
+
+
+def first_reason(error: ValidationError) -> str:
+    """The first thing that was wrong, with its key."""
+    first = error.errors(include_url=False)[0]
+    return ": ".join(filter(None, [".".join(str(part) for part in first["loc"]), first["msg"]]))
 
 
 def to_json(value: Config) -> bytes:

@@ -117,8 +117,15 @@ def is_run(config: dict[str, Any]) -> str:
 
 def folder(uri: str, summary: Describe) -> str:
     """One line for each data set and run in a folder and in its folders; "" where there is none."""
-    found = [f"  {summary(place)}" for place, _ in zip(_within(uri), range(SHOWN), strict=False)]
+    found = [f"  {_line(place, summary)}" for place, _ in zip(_within(uri), range(SHOWN), strict=False)]
     return "\n".join([f"{uri}\nkind     folder with", *found]) if found else ""
+
+
+def _line(place: str, summary: Describe) -> str:
+    try:
+        return summary(place)
+    except UserError as error:  # one that cannot be read hides none of the others
+        return f"{place}  {error}"
 
 
 def _within(uri: str) -> Iterator[str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Object",
     "abort_uploads",
+    "absolute",
     "delete",
     "download_dir",
     "exists",
@@ -88,6 +89,11 @@ def _open(uri: str) -> tuple[Store, str, str]:
         f"{uri}: storage of kind {scheme!r} is not known; use a path, file:// or s3:// (with "
         "AWS_ENDPOINT_URL any S3-compatible store, Google Cloud Storage among them)"
     )
+
+
+def absolute(uri: str) -> str:
+    """The same place whatever the working directory, without a slash at its end."""
+    return uri.rstrip("/") if "://" in uri else os.path.abspath(os.path.expanduser(uri))
 
 
 def join(uri: str, *parts: str) -> str:

@@ -29,7 +29,7 @@ from cluster.bootstrap.decision import (
 )
 from cluster.bootstrap.round import Round, Stage, rows_of
 from cluster.errors import UserError
-from cluster.manifest import parse, to_json
+from cluster.manifest import first_reason, parse, to_json
 from cluster.stages import STOPPED, run_stage
 from cluster.storage import join
 
@@ -190,19 +190,19 @@ def loop_at(home: str) -> BootstrapConfig:
         raise UserError(
             f"{home} holds no loop: there is no {place}; l2t bootstrap makes it, as <root>/bootstrap/<name>"
         )
-    root, between, name = f"./{home}".rstrip("/").rpartition("/bootstrap/")
-    if not between or "/" in name:
+    root, between, name = storage.absolute(home).rpartition("/bootstrap/")
+    if not between or "/" in name or root.endswith("/"):  # s3://bootstrap/name is a bucket of that name
         raise UserError(
             f"{home}: a loop is read from <root>/bootstrap/<name>, beside what it made; copy all of it"
         )
-    return _stored(place).model_copy(update={"root": root.removeprefix("./"), "name": name})
+    return _stored(place).model_copy(update={"root": root, "name": name})
 
 
 def _stored(place: str) -> BootstrapConfig:
     try:
         return BootstrapConfig.model_validate(yaml.safe_load(storage.read_bytes(place)))
     except (ValidationError, yaml.YAMLError) as error:
-        reason = error.errors(include_url=False)[0]["msg"] if isinstance(error, ValidationError) else error
+        reason = first_reason(error) if isinstance(error, ValidationError) else error
         raise UserError(f"{place}: not the config of a bootstrap loop ({reason}). Restore it.") from error
 
 

@@ -192,6 +192,10 @@ def test_a_bootstrap_loop_and_the_folder_it_is_in(tmp_path: Path, capsys: Captur
     out = told(capsys, str(copied / "bootstrap" / "loop"))
     assert "round 2 is not decided yet" in out and run not in out, "what a copy says is read from the copy"
     shutil.rmtree(copied)
+    shutil.copytree(home, tmp_path / "kept" / "loop")
+    out = told(capsys, str(tmp_path))
+    assert "a loop is read from <root>/bootstrap/<name>" in out and f"{home}  " in out, "one hides no other"
+    shutil.rmtree(tmp_path / "kept")
 
     published(str(tmp_path / "corpora" / "c"), "corpus", "c")
     (tmp_path / "corpora" / "notes").mkdir()

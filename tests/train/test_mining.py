@@ -85,6 +85,11 @@ def test_what_is_frequent_in_the_whole_is_so_in_some_part(parts: list[list[str]]
     assert mining._choose(few, min_share, None) == mining._choose(whole, min_share, None)
 
 
+def test_a_share_that_is_met_exactly_is_met() -> None:
+    turns = count_turns(pa.array(["Ask."] * 7 + ["Come."] * 93, pa.string()))
+    assert [text for text, _ in mining._choose(turns, 0.07, None).counts] == ["Come.", "Ask."]
+
+
 def test_every_character_folds_as_in_python() -> None:
     characters = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
     folding = [c for c in characters if fold(c) != c or c.isspace()]

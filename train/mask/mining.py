@@ -42,7 +42,8 @@ ROWS = 4096
 # The cluster counts so many parts for each of its cores: enough to share them out evenly, and large, since in a part of
 # few turns every sentence is above the share, and Ray takes its time for every task.
 PARTS_A_CORE = 8
-# 0.07 of 100 turns are 7.000000000000001, of 500 exactly 35: what the whole has exactly, its parts seem to lack.
+# 0.07 of 100 turns are 7.000000000000001, of 500 exactly 35: without it 7 of 100 would be too few, and a share that the
+# whole has exactly would be lost in its parts.
 ROUNDING = 1e-9
 # A sentence seen once or twice is no template, however small the data set.
 FLOOR = 3
@@ -295,7 +296,7 @@ def _choose(counts: pa.Table, min_share: float, top_k: int | None) -> TemplateSe
 
     is_turn = pc.equal(counts["text"], TURN)
     turns = pc.sum(counts.filter(is_turn)["turns"]).as_py() or 0
-    frequent = pc.greater_equal(counts["turns"], float(max(FLOOR, min_share * turns)))
+    frequent = pc.greater_equal(counts["turns"], float(max(FLOOR, (1 - ROUNDING) * min_share * turns)))
     kept = counts.filter(pc.and_(frequent, pc.invert(is_turn)))
     pairs = zip(kept["text"].to_pylist(), kept["turns"].to_pylist(), strict=True)
     said = (pair for pair in pairs if not _OPTION.fullmatch(pair[0]))
