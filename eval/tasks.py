@@ -28,11 +28,11 @@ STARTER: tuple[Task, ...] = (
     Task(
         name="existence", kinds=("existence",), scorer="pope", chance=50.0, title="POPE-like: is there a …?"
     ),
-    Task(name="count", kinds=("count",), scorer="exact", formats=("open",), title="VQA: how many …?"),
+    Task(name="count", kinds=("count",), scorer="stated", formats=("open",), title="VQA: how many …?"),
     Task(
         name="color",
         kinds=("color",),
-        scorer="exact",
+        scorer="stated",
         formats=("open",),
         chance=12.5,
         title="VQA: what color …?",
@@ -40,7 +40,7 @@ STARTER: tuple[Task, ...] = (
     Task(
         name="shape",
         kinds=("shape",),
-        scorer="exact",
+        scorer="stated",
         formats=("open",),
         chance=20.0,
         title="VQA: what shape …?",
@@ -55,9 +55,9 @@ STARTER: tuple[Task, ...] = (
         title="Yes/no on colors, shapes, counts, words, bars",
     ),
     Task(
-        name="ocr", kinds=("ocr",), scorer="exact", formats=("open",), title="TextVQA-like: words on a sign"
+        name="ocr", kinds=("ocr",), scorer="stated", formats=("open",), title="TextVQA-like: words on a sign"
     ),
-    Task(name="chart", kinds=("chart",), scorer="exact", formats=("open",), title="ChartQA-like: bars"),
+    Task(name="chart", kinds=("chart",), scorer="stated", formats=("open",), title="ChartQA-like: bars"),
     Task(
         name="choice",
         kinds=(),

@@ -22,15 +22,16 @@ from eval.scorers.mmstar import MMSTAR
 from eval.scorers.ocrbench import OCRBENCH, OCRBENCH_LMMS
 from eval.scorers.options import AGIEVAL, MMLU
 from eval.scorers.scienceqa import SCIENCEQA, SCIENCEQA_CLEAN, SCIENCEQA_LMMS
+from eval.scorers.stated import STATED
 from eval.scorers.truthfulqa import TRUTHFULQA_GEN, TRUTHFULQA_MC, TRUTHFULQA_MC1
-from eval.scorers.vqa import EXACT, VQA, VQA_M4C, VQA_STRICT
+from eval.scorers.vqa import VQA, VQA_M4C, VQA_STRICT
 from eval.scorers.vsr import VSR
 from eval.scorers.yesno import POPE
 
 SCORERS: dict[str, Scorer] = {
     scorer.name: scorer
     for scorer in (
-        VQA, VQA_M4C, VQA_STRICT, EXACT, GQA, GQA_OFFICIAL, POPE, MME, MME_LMMS, VSR, CHOICE,
+        VQA, VQA_M4C, VQA_STRICT, STATED, GQA, GQA_OFFICIAL, POPE, MME, MME_LMMS, VSR, CHOICE,
         SCIENCEQA, SCIENCEQA_LMMS, SCIENCEQA_CLEAN, MMSTAR, MMMU, MMMU_LMMS, AI2D, GROUNDING, CHART,
         CHART_CLEAN, ANLS, ANLS_CLEAN, OCRBENCH, OCRBENCH_LMMS, CAPTIONS, CHAIR_STARTER, CHAIR_COCO,
         CHAIR_COCO_CLEAN, HALLUSION, HALLUSION_WORDS, MMHAL, MMHAL_CLEAN, MT_BENCH, MT_BENCH_CLEAN,

@@ -191,9 +191,11 @@ def accuracy_strict_official(prediction: str, golds: Sequence[str]) -> float:
 _COLUMNS = ("accuracy", "unparsed", "n")
 
 
-def _make(
+def make(
     name: str, version: str, judge: Callable[[str, tuple[str, ...]], float], read: Callable[[str], str]
 ) -> Scorer:
+    """A rule that judges a prediction against its golds; ``read`` is what is stored as understood of it."""
+
     def score(answers: Sequence[Answer]) -> Scored:
         parsed = [read(a.prediction) for a in answers]
         rows = [
@@ -215,12 +217,11 @@ def _soft(read: Callable[[str], str]) -> Callable[[str, tuple[str, ...]], float]
     return lambda prediction, golds: agreement(read(prediction), [read(g) for g in golds])
 
 
-def _any(read: Callable[[str], str]) -> Callable[[str, tuple[str, ...]], float]:
+def any_gold(read: Callable[[str], str]) -> Callable[[str, tuple[str, ...]], float]:
+    """1 where prediction and any gold read the same."""
     return lambda prediction, golds: float(read(prediction) in {read(g) for g in golds})
 
 
-VQA = _make("vqa", "vqa-lmms-1", _soft(normalise), normalise)
-VQA_M4C = _make("vqa_m4c", "vqa_m4c-lmms-1", _soft(normalise_m4c), normalise_m4c)
-VQA_STRICT = _make("vqa_strict", "vqa-official-1", accuracy_strict_official, _spaces)
-# Exact match of normalised texts, any gold counts: for data sets with exact answers (the starter, GQA-like).
-EXACT = _make("exact", "exact-clean-1", _any(normalise), normalise)
+VQA = make("vqa", "vqa-lmms-1", _soft(normalise), normalise)
+VQA_M4C = make("vqa_m4c", "vqa_m4c-lmms-1", _soft(normalise_m4c), normalise_m4c)
+VQA_STRICT = make("vqa_strict", "vqa-official-1", accuracy_strict_official, _spaces)

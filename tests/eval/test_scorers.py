@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from datagen.starter.manner import FOREIGN
 from eval.scorers import SCORERS, Answer
 from eval.scorers.chair import object_names, synonym_mentions
 from eval.scorers.chart import clean, relaxed
@@ -50,6 +51,15 @@ def says(prediction: str, *golds: str, **rest: object) -> Answer:
 )
 def test_vqa_normaliser_follows_the_official_quirks(text: str, expected: str) -> None:
     assert normalise(text) == expected
+
+
+@pytest.mark.parametrize("manner", FOREIGN)
+def test_what_is_stated_counts_in_any_manner(manner: str) -> None:
+    said = manner.format("the circle is red.")
+    assert value("stated", "accuracy", says(said, "The circle is red.")) == 1
+    assert (
+        value("stated", "accuracy", says(said, "The circle is blue."), says("red", "The circle is red.")) == 0
+    )
 
 
 def test_m4c_splits_possessives_and_drops_commas_first() -> None:
@@ -179,7 +189,7 @@ def test_any_text_is_scored_within_bounds(scorer: str, prediction: str, golds: l
 def test_metrics_do_not_depend_on_order(order: list[int]) -> None:
     texts = ["a red cat", "a dog on a mat", "two cats", "", "the sky is blue", "a dog"]
     answers = [says(texts[i], texts[i - 1], texts[i]) for i in range(6)]
-    for scorer in ("captions", "exact", "vqa", "pope", "choice"):
+    for scorer in ("captions", "stated", "vqa", "pope", "choice"):
         rule = SCORERS[scorer]
         straight = rule.score(answers).stats.sum(axis=0)
         mixed = rule.score([answers[i] for i in order]).stats.sum(axis=0)
@@ -187,8 +197,9 @@ def test_metrics_do_not_depend_on_order(order: list[int]) -> None:
 
 
 PERFECT = {
-    "vqa": ("red", "red"), "vqa_m4c": ("red", "red"), "vqa_strict": ("red", "red"), "exact": ("The red.", "red"),
-    "pope": ("No, it is not.", "no"), "mme": ("Yes", "Yes"), "choice": ("B", "B"),
+    "vqa": ("red", "red"), "vqa_m4c": ("red", "red"), "vqa_strict": ("red", "red"),
+    "stated": ("Upon inspection, red.", "red"), "pope": ("No, it is not.", "no"),
+    "mme": ("Yes", "Yes"), "choice": ("B", "B"),
     "grounding": ("[1, 1, 4, 4]", "[1, 1, 4, 4]"), "chart": ("3", "3"), "chart_clean": ("3.", "3"),
 }  # fmt: skip
 
