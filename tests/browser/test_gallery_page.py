@@ -205,7 +205,9 @@ def test_keys(world: dict[str, Path], open_page: Open) -> None:
     assert page.locator("#g-q").input_value() == "jkzx/", "keys are letters while one writes"
     page.locator("#g-q").fill("")
     page.keyboard.press("Escape")
-    opened.until("[...document.querySelectorAll('.g-card')].some(c => c.offsetParent !== null)")  # searched again
+    opened.until(
+        "[...document.querySelectorAll('.g-card')].some(c => c.offsetParent !== null)"
+    )  # searched again
     visited = []
     for key in ("j", "j", "k", "z"):
         page.keyboard.press(key)
